@@ -1,0 +1,107 @@
+/* The port, for Linux and other POSIX systems with glibc-like extensions. */
+#include "base/os.h"
+
+#include "base/assert.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Weak: there when jemalloc is linked in, NULL otherwise (sanitizer builds). */
+extern int mallctl(const char *name, void *old, size_t *old_length, void *new_value, size_t new_length)
+    __attribute__((weak));
+
+static int64_t clock_ns(clockid_t id)
+{
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t kith_os_wall_ms(void)
+{
+    return clock_ns(CLOCK_REALTIME) / 1000000;
+}
+
+int64_t kith_os_wall_us(void)
+{
+    return clock_ns(CLOCK_REALTIME) / 1000;
+}
+
+uint64_t kith_os_monotonic_ns(void)
+{
+    return (uint64_t)clock_ns(CLOCK_MONOTONIC);
+}
+
+void kith_os_random(void *out, size_t length)
+{
+    char *p = out;
+    while (length) {
+        ssize_t n = getrandom(p, length, 0);
+        KITH_ASSERT(n > 0);
+        p += n;
+        length -= (size_t)n;
+    }
+}
+
+size_t kith_os_resident_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f)
+        return 0;
+    unsigned long total = 0, resident = 0;
+    int n = fscanf(f, "%lu %lu", &total, &resident);
+    fclose(f);
+    return n == 2 ? resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+void kith_os_cpu_seconds(double *user, double *system)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    *user = (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec * 1e-6;
+    *system = (double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec * 1e-6;
+}
+
+unsigned kith_os_cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return (unsigned)CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+void *kith_os_pages_open(size_t bytes)
+{
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED)
+        return NULL;
+    if (bytes >= (size_t)2 << 20)
+        madvise(pages, bytes, MADV_HUGEPAGE);
+    return pages;
+}
+
+void kith_os_pages_close(void *pages, size_t bytes)
+{
+    if (pages)
+        munmap(pages, bytes);
+}
+
+void kith_os_allocator_bytes(size_t *allocated, size_t *resident)
+{
+    *allocated = *resident = 0;
+    if (!mallctl)
+        return;
+    uint64_t epoch = 1;
+    size_t length = sizeof epoch;
+    mallctl("epoch", &epoch, &length, &epoch, length);
+    length = sizeof *allocated;
+    mallctl("stats.allocated", allocated, &length, NULL, 0);
+    length = sizeof *resident;
+    mallctl("stats.resident", resident, &length, NULL, 0);
+}

@@ -1,0 +1,31 @@
+/* The port: everything that asks the operating system, but for files (base/fs.h), threads (pthread) and sockets
+ * (libuv). */
+#ifndef KITH_BASE_OS_H
+#define KITH_BASE_OS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int64_t kith_os_wall_ms(void);      /* milliseconds since 1970 (UTC) */
+int64_t kith_os_wall_us(void);      /* microseconds since 1970 (UTC) */
+uint64_t kith_os_monotonic_ns(void);
+
+/* Fills out[0..length) with secret random bytes; aborts if the system has none. */
+void kith_os_random(void *out, size_t length);
+
+/* Resident memory of this process in bytes, 0 when unknown. */
+size_t kith_os_resident_bytes(void);
+/* CPU seconds used by this process so far: user and system. */
+void kith_os_cpu_seconds(double *user, double *system);
+/* Cores this process may use, at least 1. */
+unsigned kith_os_cpu_count(void);
+
+/* Zeroed pages from the system, aligned to a page, with huge pages advised from 2 MiB on; NULL when there are
+ * none. Give them back with the same byte count. */
+void *kith_os_pages_open(size_t bytes);
+void kith_os_pages_close(void *pages, size_t bytes);
+
+/* Bytes the allocator holds for this process (allocated) and the pages it keeps (resident); 0 when unknown. */
+void kith_os_allocator_bytes(size_t *allocated, size_t *resident);
+
+#endif
