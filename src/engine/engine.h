@@ -1,0 +1,111 @@
+/* The engine: the data and the commands, with no clock, no randomness, no threads of its own and no I/O.
+ *
+ * Writes come as entries of the log through kith_engine_apply, on one machine as in a group, live as in
+ * recovery; reads through kith_engine_execute never change state. Two engines that applied the same entries
+ * hold the same keys, values, vectors, attributes and expiries. All functions are for one thread, the
+ * keyspace thread. */
+#ifndef KITH_ENGINE_ENGINE_H
+#define KITH_ENGINE_ENGINE_H
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/task.h"
+#include "engine/command.h"
+
+#include <stdint.h>
+
+struct kith_engine;
+
+/* What the engine asks of whoever runs it. Every member may be NULL. */
+struct kith_host {
+    void *context;
+    /* Runs a KITH_CMD_HOST command (INFO, CONFIG, CLIENT, SHUTDOWN, SAVE, ...). NULL: such commands answer
+     * that they need a server. */
+    void (*command)(void *context, struct kith_call *call);
+};
+
+struct kith_engine_options {
+    uint32_t database_count;         /* 0: 16 */
+    struct kith_hash_seed hash_seed; /* secret; drawn by the caller */
+    uint64_t read_seed;              /* seeds the random of reads (RANDOMKEY, VRANDMEMBER) */
+    struct kith_executor executor;   /* where graph links and searches run; zero: inline */
+    unsigned worker_count; /* threads behind the executor, for how many link tasks run at once; 0: 1 */
+    struct kith_host host;
+};
+
+int kith_engine_open(struct kith_engine **out, const struct kith_engine_options *options);
+/* The executor must be idle or drained by the caller until kith_engine_busy is 0. close(NULL) is safe. */
+void kith_engine_close(struct kith_engine *engine);
+/* Tasks submitted and not done yet. */
+size_t kith_engine_busy(const struct kith_engine *engine);
+/* Asks background tasks to end soon (before close). */
+void kith_engine_stop_background(struct kith_engine *engine);
+
+/* A client, as far as commands see it. Embedded in the connection of the driver. */
+struct kith_session {
+    uint64_t id;
+    uint32_t db_index;
+    uint8_t protocol; /* 2 or 3 */
+    bool authenticated;
+    bool no_evict;
+    char reply_mode;                             /* 0 on, 'o' off, 's' skip the next, 'S' skipping this one */
+    char *name, *library_name, *library_version; /* owned, may be NULL */
+    const struct kith_command *last_command;
+    void *owner; /* the driver's connection */
+};
+
+void kith_session_init(struct kith_session *session, uint64_t id);
+void kith_session_fini(struct kith_session *session);
+
+/* The command of argv[0] (and argv[1] of a container): NULL when unknown. */
+const struct kith_command *kith_engine_lookup(const struct kith_engine *engine, const struct kith_slice *argv,
+                                              size_t argc);
+
+/* Checks name, arity and subcommand and writes the error into `reply`. Returns the row, or NULL after an
+ * error. What the driver does before it decides between log and execution. */
+const struct kith_command *kith_engine_admit(const struct kith_engine *engine, const struct kith_slice *argv,
+                                             size_t argc, struct kith_reply *reply);
+
+/* Runs an admitted command that is not KITH_CMD_WRITE. `deferred` receives the rest of a KITH_CMD_DEFERS
+ * read; with NULL the rest runs at once. */
+void kith_engine_execute(struct kith_engine *engine, struct kith_session *session,
+                         const struct kith_command *command, const struct kith_slice *argv, size_t argc,
+                         int64_t now_ms, struct kith_reply *reply, struct kith_deferred **deferred);
+
+/* Starts the loads that a command will wait for; call for a batch of commands before executing it. */
+void kith_engine_prefetch(struct kith_engine *engine, const struct kith_session *session,
+                          const struct kith_command *command, const struct kith_slice *argv, size_t argc);
+
+/* Entries. payload = version u8, time_ms u64, seed u64, then for each command: db varint, argc varint, argc
+ * slices. An entry without commands is a tick of the clock, which removes keys past their time. */
+void kith_entry_begin(struct kith_buf *payload, int64_t time_ms, uint64_t seed);
+void kith_entry_append(struct kith_buf *payload, uint32_t db_index, const struct kith_slice *argv,
+                       size_t argc);
+
+/* Who gets the replies of an entry that was made here. `begin` is called before command number n with
+ * where its reply goes (it may set *reply to NULL: discarded) and whose session it is; `end` after it. */
+struct kith_apply_hooks {
+    void *context;
+    void (*begin)(void *context, size_t n, struct kith_session **session, struct kith_reply **reply);
+    void (*end)(void *context, size_t n);
+};
+
+/* Applies one committed entry. Time never runs backwards: the larger of the entry's and the last applied
+ * one's counts. KITH_ECORRUPT: the payload is damaged (nothing of it was applied). */
+int kith_engine_apply(struct kith_engine *engine, struct kith_slice payload,
+                      const struct kith_apply_hooks *hooks);
+
+/* The earliest expiry over all databases, or -1: when the driver should submit a tick. */
+int64_t kith_engine_next_expiry_ms(const struct kith_engine *engine);
+/* Bounded background work on the keyspace thread: frees large values. Returns whether there is more. */
+bool kith_engine_idle_work(struct kith_engine *engine);
+/* Elements linked since the last checkpoint began, and whether links are still pending: the host checkpoints
+ * when linking has settled, so that a restart need not link again. */
+uint64_t kith_engine_links_unsaved(const struct kith_engine *engine, bool *pending);
+/* How long (ms) writers should be held back because an unlinked tail is past its bound; 0: not at all. */
+unsigned kith_engine_back_pressure_ms(const struct kith_engine *engine);
+
+/* Figures for INFO: appends "# Keyspace", "# Vectors" and the engine's lines of "# Stats". */
+void kith_engine_info(struct kith_engine *engine, const char *section, struct kith_buf *out);
+
+#endif
