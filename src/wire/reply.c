@@ -1,0 +1,217 @@
+/* The less frequent reply shapes; the hot ones are inline in reply.h. */
+#include "wire/reply.h"
+
+#include "base/assert.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void kith_reply_simple(struct kith_reply *reply, const char *text)
+{
+    size_t length = strlen(text);
+    char *room = kith_buf_reserve(reply->out, length + 3);
+    if (!room)
+        return;
+    room[0] = '+';
+    memcpy(room + 1, text, length);
+    memcpy(room + 1 + length, "\r\n", 2);
+    reply->out->length += length + 3;
+}
+
+/* What would end the line early, or a C client's string. */
+static bool breaks_line(char c)
+{
+    return c == '\r' || c == '\n' || c == '\0';
+}
+
+void kith_reply_error_slice(struct kith_reply *reply, struct kith_slice text)
+{
+    reply->error_count++;
+    while (text.length && breaks_line(text.data[text.length - 1]))
+        text.length--;
+    char *room = kith_buf_reserve(reply->out, text.length + 3);
+    if (!room)
+        return;
+    *room++ = '-';
+    for (size_t i = 0; i < text.length; i++)
+        *room++ = breaks_line(text.data[i]) ? ' ' : text.data[i];
+    memcpy(room, "\r\n", 2);
+    reply->out->length += text.length + 3;
+}
+
+void kith_reply_error(struct kith_reply *reply, const char *text)
+{
+    kith_reply_error_slice(reply, kith_slice(text, strlen(text)));
+}
+
+/* printf to the end of the buffer; returns the length, or a negative number after a failure. */
+static long append_printed(struct kith_buf *out, const char *format, va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    char *room = length < 0 ? NULL : kith_buf_reserve(out, (size_t)length + 1);
+    if (room)
+        vsnprintf(room, (size_t)length + 1, format, again);
+    va_end(again);
+    return room ? length : -1;
+}
+
+void kith_reply_error_format(struct kith_reply *reply, const char *format, ...)
+{
+    struct kith_buf text;
+    kith_buf_init(&text);
+    va_list args;
+    va_start(args, format);
+    long length = append_printed(&text, format, args);
+    va_end(args);
+    if (length >= 0)
+        kith_reply_error_slice(reply, kith_slice(text.data, (size_t)length));
+    else
+        kith_reply_error(reply, "ERR out of memory while writing an error");
+    kith_buf_fini(&text);
+}
+
+void kith_reply_bulk_int(struct kith_reply *reply, int64_t value)
+{
+    char digits[KITH_DIGITS_MAX + 1];
+    char *end = kith_digits_put_signed(digits, value);
+    kith_reply_bulk(reply, kith_slice(digits, (size_t)(end - digits)));
+}
+
+/* Puts `type`, count, CR LF in front of what was written since `offset`. */
+static void insert_header(struct kith_buf *out, size_t offset, char type, uint64_t count)
+{
+    char header[KITH_REPLY_HEADER_MAX];
+    header[0] = type;
+    char *end = kith_digits_put(header + 1, count);
+    memcpy(end, "\r\n", 2);
+    size_t length = (size_t)(end + 2 - header);
+    KITH_ASSERT(offset <= out->length);
+    if (!kith_buf_reserve(out, length))
+        return;
+    memmove(out->data + offset + length, out->data + offset, out->length - offset);
+    memcpy(out->data + offset, header, length);
+    out->length += length;
+}
+
+void kith_reply_bulk_format(struct kith_reply *reply, const char *format, ...)
+{
+    size_t offset = reply->out->length;
+    va_list args;
+    va_start(args, format);
+    long length = append_printed(reply->out, format, args);
+    va_end(args);
+    if (length < 0)
+        return;
+    reply->out->length += (size_t)length;
+    insert_header(reply->out, offset, '$', (uint64_t)length);
+    kith_reply_raw(reply, "\r\n", 2);
+}
+
+char *kith_reply_bulk_room(struct kith_reply *reply, size_t length)
+{
+    char *room = kith_buf_reserve(reply->out, length + KITH_REPLY_HEADER_MAX + 2);
+    if (!room)
+        return NULL;
+    kith_reply_header(reply, '$', length);
+    room = reply->out->data + reply->out->length;
+    memcpy(room + length, "\r\n", 2);
+    reply->out->length += length + 2;
+    return room;
+}
+
+/* The fewest of 15, 16 or 17 digits that read back as the same value. */
+static int shortest(char *text, size_t size, double value)
+{
+    int length = 0;
+    for (int digits = 15; digits <= 17; digits++) {
+        length = snprintf(text, size, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    return length;
+}
+
+static struct kith_slice double_text(char text[40], double value)
+{
+    if (isnan(value))
+        return KITH_SLICE("nan");
+    if (isinf(value))
+        return value > 0 ? KITH_SLICE("inf") : KITH_SLICE("-inf");
+    return kith_slice(text, (size_t)shortest(text, 40, value));
+}
+
+void kith_reply_double(struct kith_reply *reply, double value)
+{
+    char text[40];
+    struct kith_slice digits = double_text(text, value);
+    if (reply->protocol < 3) {
+        kith_reply_bulk(reply, digits);
+        return;
+    }
+    char *room = kith_buf_reserve(reply->out, digits.length + 3);
+    if (!room)
+        return;
+    room[0] = ',';
+    memcpy(room + 1, digits.data, digits.length);
+    memcpy(room + 1 + digits.length, "\r\n", 2);
+    reply->out->length += digits.length + 3;
+}
+
+void kith_reply_big_number(struct kith_reply *reply, struct kith_slice digits)
+{
+    if (reply->protocol < 3) {
+        kith_reply_bulk(reply, digits);
+        return;
+    }
+    char *room = kith_buf_reserve(reply->out, digits.length + 3);
+    if (!room)
+        return;
+    room[0] = '(';
+    memcpy(room + 1, digits.data, digits.length);
+    memcpy(room + 1 + digits.length, "\r\n", 2);
+    reply->out->length += digits.length + 3;
+}
+
+void kith_reply_verbatim(struct kith_reply *reply, const char *format, struct kith_slice text)
+{
+    KITH_ASSERT(strlen(format) == 3);
+    if (reply->protocol < 3) {
+        kith_reply_bulk(reply, text);
+        return;
+    }
+    if (!kith_buf_reserve(reply->out, text.length + 4 + KITH_REPLY_HEADER_MAX + 2))
+        return;
+    kith_reply_header(reply, '=', text.length + 4);
+    kith_buf_append(reply->out, format, 3);
+    kith_buf_append_char(reply->out, ':');
+    kith_buf_append(reply->out, text.data, text.length);
+    kith_buf_append(reply->out, "\r\n", 2);
+}
+
+void kith_reply_array_end(struct kith_reply *reply, struct kith_reply_mark mark, size_t count)
+{
+    insert_header(reply->out, mark.offset, '*', count);
+}
+
+void kith_reply_map_end(struct kith_reply *reply, struct kith_reply_mark mark, size_t pairs)
+{
+    if (reply->protocol >= 3)
+        insert_header(reply->out, mark.offset, '%', pairs);
+    else
+        insert_header(reply->out, mark.offset, '*', 2 * (uint64_t)pairs);
+}
+
+void kith_reply_set_end(struct kith_reply *reply, struct kith_reply_mark mark, size_t count)
+{
+    insert_header(reply->out, mark.offset, reply->protocol >= 3 ? '~' : '*', count);
+}
+
+void kith_reply_rewind(struct kith_reply *reply, struct kith_reply_mark mark)
+{
+    KITH_ASSERT(mark.offset <= reply->out->length);
+    reply->out->length = mark.offset;
+}
