@@ -32,8 +32,15 @@ enum kith_command_flag {
     KITH_CMD_HOST = 1 << 9,    /* done by the host (server), see kith_host */
     KITH_CMD_DEFERS = 1 << 10, /* a read that may leave its work to a task (VSIM) */
     KITH_CMD_NOSCRIPT = 1 << 11,
-    KITH_CMD_MOVABLE_KEYS = 1 << 12, /* keys are found by `get_keys`, not by first/last/step */
-    KITH_CMD_SUBCOMMANDS = 1 << 13,  /* container: argv[1] names a row whose `parent` this is */
+    KITH_CMD_MOVABLE_KEYS = 1 << 12,     /* keys are found by `get_keys`, not by first/last/step */
+    KITH_CMD_SUBCOMMANDS = 1 << 13,      /* container: argv[1] names a row "name|subcommand" */
+    KITH_CMD_NO_ASYNC_LOADING = 1 << 14, /* this one and those below are shown to clients only */
+    KITH_CMD_ALLOW_BUSY = 1 << 15,
+    KITH_CMD_SKIP_MONITOR = 1 << 16,
+    KITH_CMD_SKIP_SLOWLOG = 1 << 17,
+    KITH_CMD_NO_MANDATORY_KEYS = 1 << 18,
+    KITH_CMD_BLOCKING = 1 << 19,
+    KITH_CMD_PUBSUB = 1 << 20,
 };
 
 /* Key positions as in COMMAND INFO: first and last argument index (last negative: from the end), step. 0,0,0:
@@ -47,12 +54,15 @@ struct kith_command {
     int arity;        /* with the name itself; negative: at least that many */
     uint32_t flags;   /* enum kith_command_flag */
     struct kith_key_range keys;
-    const char
-        *key_flags; /* "RW access update", as COMMAND INFO's key specification names them; NULL: none */
-    const char
-        *categories;   /* ACL categories beyond those that follow from the flags: "string", "hash", ... */
-    const char *group; /* COMMAND DOCS group: "string", "generic", "module", ... */
-    const char *since; /* the Redis version that brought it; "kith 0.1" for our own */
+    /* Key specifications as COMMAND INFO shows them, separated by ';'. Each is flags, and when it is not just
+     * `keys`, where: "RW access update", "RW access delete @1; OW update @2", "OW update @1; RO access @2
+     * numkeys" (argument 2 says how many keys follow it), "RO access @1 -1 1" (first, last, step). With
+     * KITH_CMD_MOVABLE_KEYS and no get_keys, keys are found from these. NULL: none. */
+    const char *key_flags;
+    const char *tips;       /* "nondeterministic_output request_policy:all_shards", NULL: none */
+    const char *categories; /* ACL categories beyond those that follow from the flags: "string hash" */
+    const char *group;      /* COMMAND DOCS group: "string", "generic", "module", ... */
+    const char *since;      /* the Redis version that brought it; "kith 0.1" for our own */
     const char *complexity;
     const char *summary; /* one sentence */
     /* The arguments after the name in the notation of the command pages, from which COMMAND DOCS' argument
@@ -81,6 +91,8 @@ struct kith_call {
     struct kith_rng *rng;           /* seeded from the entry for a write: the same on every replica */
     struct kith_reply *reply;       /* where the reply goes; never NULL (replay discards) */
     struct kith_deferred *deferred; /* set by a handler through kith_call_defer */
+    uint64_t key_hash;              /* of argv[command->keys.first], when `hashed` (kith_engine_prefetch) */
+    bool hashed;
 };
 
 /* The rest of a KITH_CMD_DEFERS read: `task.run` on any thread, then `finish` on the keyspace thread writes

@@ -66,15 +66,25 @@ const struct kith_command *kith_engine_lookup(const struct kith_engine *engine, 
 const struct kith_command *kith_engine_admit(const struct kith_engine *engine, const struct kith_slice *argv,
                                              size_t argc, struct kith_reply *reply);
 
-/* Runs an admitted command that is not KITH_CMD_WRITE. `deferred` receives the rest of a KITH_CMD_DEFERS
- * read; with NULL the rest runs at once. */
-void kith_engine_execute(struct kith_engine *engine, struct kith_session *session,
-                         const struct kith_command *command, const struct kith_slice *argv, size_t argc,
-                         int64_t now_ms, struct kith_reply *reply, struct kith_deferred **deferred);
+/* An admitted command on its way. The driver fills the first four fields and zeroes the rest. */
+struct kith_request {
+    struct kith_session *session;
+    const struct kith_command *command;
+    const struct kith_slice *argv; /* borrowed until it has been executed */
+    size_t argc;
+    uint64_t key_hash; /* the engine's: what kith_engine_prefetch found out */
+    bool hashed;
+};
 
-/* Starts the loads that a command will wait for; call for a batch of commands before executing it. */
-void kith_engine_prefetch(struct kith_engine *engine, const struct kith_session *session,
-                          const struct kith_command *command, const struct kith_slice *argv, size_t argc);
+/* Starts the loads that a batch of commands will wait for (pipelined ones of one client or of many), so that
+ * their cache misses overlap. Worth it from two on; 8 to 64 at a time. Optional. */
+void kith_engine_prefetch(const struct kith_engine *engine, struct kith_request *requests, size_t count);
+
+/* Runs an admitted command that is not KITH_CMD_WRITE. `deferred` receives the rest of a KITH_CMD_DEFERS
+ * read (or NULL when there is none, and the reply is written); with deferred == NULL the rest runs at once.
+ */
+void kith_engine_execute(struct kith_engine *engine, const struct kith_request *request, int64_t now_ms,
+                         struct kith_reply *reply, struct kith_deferred **deferred);
 
 /* Entries. payload = version u8, time_ms u64, seed u64, then for each command: db varint, argc varint, argc
  * slices. An entry without commands is a tick of the clock, which removes keys past their time. */
@@ -91,7 +101,8 @@ struct kith_apply_hooks {
 };
 
 /* Applies one committed entry. Time never runs backwards: the larger of the entry's and the last applied
- * one's counts. KITH_ECORRUPT: the payload is damaged (nothing of it was applied). */
+ * one's counts. KITH_ECORRUPT: the payload is damaged; KITH_EVERSION: it has a command or a database that
+ * this server does not know (or no longer, `databases` being lowered). Nothing of it was applied then. */
 int kith_engine_apply(struct kith_engine *engine, struct kith_slice payload,
                       const struct kith_apply_hooks *hooks);
 

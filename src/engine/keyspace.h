@@ -2,8 +2,8 @@
  *
  * A key is one allocation in the layout of ds/entry.h: the meta byte holds the type and flags, the payload is
  *
- *     [expiry, 8 bytes, when KITH_KEY_EXPIRES] [string: the bytes themselves | others: 8-byte pointer to the
- * object]
+ *     [expiry, 8 bytes, when KITH_KEY_EXPIRES] [string: varint length, bytes | others: 8-byte pointer
+ *      to the object]
  *
  * so that a small string costs one allocation and no pointer. Handlers see keys only through `struct
  * kith_key`.
@@ -43,34 +43,55 @@ struct kith_type_ops {
     const char *(*encoding)(const void *object); /* as OBJECT ENCODING answers */
     /* A deep copy for COPY; NULL on failure. ops->copy may be NULL: "ERR not supported for this key". */
     void *(*copy)(struct kith_engine *engine, const void *object);
-    /* Checkpoints: see checkpoint.h. `save` appends the whole object to the stream in one or more parts;
-     * `load` takes one part (object is NULL for the first one) and returns the object or NULL (damaged, or no
-     * memory). */
+    /* Frees about `budget` elements and returns whether there are more, so that a large object goes in steps;
+     * after the first call only drain and close follow. NULL: close does it all at once. */
+    bool (*drain)(void *object, size_t budget);
+    /* Equal for equal content, whatever the order or layout in memory and whatever the engine's seeds:
+     * combine the elements' hashes with +. Built from kith_digest_bytes. */
+    uint64_t (*digest)(const void *object);
+    /* Checkpoints: see checkpoint.h. `save` appends the object in parts and returns 0, or returns 1 when it
+     * is large: then save_step follows (1: more, 0: done), about budget_bytes at a time, and `saving` tells
+     * which save the object is in (NULL: none). Types without large objects leave the last three NULL. */
     int (*save)(struct kith_save *save, void *object);
+    int (*save_step)(struct kith_save *save, void *object, size_t budget_bytes);
+    void (*save_abort)(struct kith_save *save, void *object);
+    struct kith_save *(*saving)(const void *object);
+    /* `load` takes one part (object is NULL for the first one) and returns the object, or NULL (damaged, or
+     * no memory), having freed nothing: the caller closes what the earlier parts made. */
     void *(*load)(struct kith_engine *engine, void *object, struct kith_reader *part);
-    /* Called once after all parts were loaded; may be NULL. */
+    /* Called once after all parts were loaded; may be NULL. A status. */
     int (*loaded)(struct kith_engine *engine, void *object);
 };
 
-const struct kith_type_ops *kith_type_ops(enum kith_type type); /* NULL for strings */
+const struct kith_type_ops *kith_type_ops(enum kith_type type); /* NULL for strings and unknown numbers */
+
+/* A hash of bytes for digests: the same in every process. Chain with `seed`. */
+uint64_t kith_digest_bytes(uint64_t seed, struct kith_slice bytes);
+/* Of all keys, values and expiries; two engines that applied the same entries give the same. Walks
+ * everything: for tests, the simulator and DEBUG DIGEST. */
+uint64_t kith_engine_digest(struct kith_engine *engine);
 
 /* A key that was looked up; valid until the next change of the keyspace. */
 struct kith_key {
     struct kith_db *db;
     struct kith_slice name; /* borrowed from the caller */
     uint64_t hash;
-    void **slot; /* NULL: there is no such key (or its time has passed) */
+    int64_t now_ms;
+    void *entry; /* NULL: there is no such key (or its time has passed) */
 };
 
 /* Finds a key for reading. Returns whether it exists. */
 bool kith_key_find(struct kith_call *call, struct kith_slice name, struct kith_key *key);
+/* The same by database, for SCAN-like walks, COPY and MOVE. */
+bool kith_db_find(struct kith_db *db, struct kith_slice name, int64_t now_ms, struct kith_key *key);
+bool kith_db_find_for_write(struct kith_db *db, struct kith_slice name, int64_t now_ms, struct kith_key *key);
 /* Finds a key for a change: a key past its time is removed first, and a running checkpoint saves its old
  * content first. Every handler that changes a value in place goes through here. */
 bool kith_key_find_for_write(struct kith_call *call, struct kith_slice name, struct kith_key *key);
 
 static inline bool kith_key_exists(const struct kith_key *key)
 {
-    return key->slot != NULL;
+    return key->entry != NULL;
 }
 
 enum kith_type kith_key_type(const struct kith_key *key); /* exists */
