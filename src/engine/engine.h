@@ -36,8 +36,8 @@ struct kith_engine_options {
 int kith_engine_open(struct kith_engine **out, const struct kith_engine_options *options);
 /* The executor must be idle or drained by the caller until kith_engine_busy is 0. close(NULL) is safe. */
 void kith_engine_close(struct kith_engine *engine);
-/* The seed of the tables that the engine's values are made of. */
-struct kith_hash_seed kith_engine_hash_seed(const struct kith_engine *engine);
+/* The seed of the tables that the engine's values are made of: borrowed, lives as long as the engine. */
+const struct kith_hash_seed *kith_engine_hash_seed(const struct kith_engine *engine);
 /* Tasks submitted and not done yet. */
 size_t kith_engine_busy(const struct kith_engine *engine);
 /* Asks background tasks to end soon (before close). */

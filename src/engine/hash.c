@@ -9,18 +9,20 @@
 #include "engine/engine.h"
 #include "engine/keyspace.h"
 #include "engine/limits.h"
+#include "engine/table_save.h"
 
 #include <stdlib.h>
 
 struct kith_hash {
+    const struct kith_hash_seed *seed;
     struct kith_table *table; /* NULL while packed */
-    char *packed;             /* `packed_bytes` of pairs; NULL while empty */
+    char *packed;             /* `packed_bytes` of pairs; NULL while empty, or in a table */
     uint32_t packed_bytes;
     uint32_t packed_count;
-    struct kith_hash_seed seed;
+    struct kith_table_save saving; /* tables only */
 };
 
-struct kith_hash *kith_hash_open(struct kith_hash_seed seed)
+struct kith_hash *kith_hash_open(const struct kith_hash_seed *seed)
 {
     struct kith_hash *hash = calloc(1, sizeof *hash);
     if (hash)
@@ -140,23 +142,32 @@ static struct kith_slice entry_value(const void *entry)
     return kith_slice(payload + used, (size_t)length);
 }
 
-static void *open_entry(struct kith_slice field, struct kith_slice value)
+static void *open_entry(const struct kith_hash *hash, struct kith_slice field, struct kith_slice value)
 {
-    void *entry = kith_entry_open(0, field, kith_varint_size(value.length) + value.length);
+    void *entry = kith_entry_open(hash->saving.epoch, field, kith_varint_size(value.length) + value.length);
     if (entry)
         put_slice(kith_entry_payload(entry), value);
     return entry;
+}
+
+static void write_entry(struct kith_buf *part, const void *entry)
+{
+    kith_buf_append_slice(part, kith_entry_key(entry));
+    kith_buf_append_slice(part, entry_value(entry));
 }
 
 static int table_set(struct kith_hash *hash, struct kith_slice field, struct kith_slice value)
 {
     uint64_t h = kith_table_hash(hash->table, field);
     void *old = kith_table_find(hash->table, field, h);
+    if (old)
+        kith_table_save_before(&hash->saving, old, write_entry);
     if (old && entry_value(old).length == value.length) {
+        kith_entry_set_meta(old, hash->saving.epoch);
         put_slice(kith_entry_payload(old), value);
         return 0;
     }
-    void *entry = open_entry(field, value);
+    void *entry = open_entry(hash, field, value);
     if (!entry)
         return KITH_ENOMEM;
     if (old) {
@@ -174,7 +185,7 @@ static int table_set(struct kith_hash *hash, struct kith_slice field, struct kit
 static int convert_to_table(struct kith_hash *hash)
 {
     struct kith_hash big = {.seed = hash->seed};
-    if (kith_table_open(&big.table, hash->seed) != KITH_OK)
+    if (kith_table_open(&big.table, *hash->seed) != KITH_OK)
         return KITH_ENOMEM;
     struct pair pair;
     for (size_t at = 0; packed_next(hash, &at, &pair);) {
@@ -237,8 +248,11 @@ bool kith_hash_remove(struct kith_hash *hash, struct kith_slice field)
         return exists;
     }
     void *entry = kith_table_remove(hash->table, field, kith_table_hash(hash->table, field));
+    if (!entry)
+        return false;
+    kith_table_save_before(&hash->saving, entry, write_entry);
     free(entry);
-    return entry != NULL;
+    return true;
 }
 
 struct each {
@@ -361,34 +375,61 @@ static void *copy_object(struct kith_engine *engine, const void *object)
     return NULL;
 }
 
-/* A part: [count varint, then field and value as slices]. */
-enum { PART_PAIRS = 512, PART_BYTES = 64 << 10 };
+static bool drain_object(void *object, size_t budget)
+{
+    struct kith_hash *hash = object;
+    return hash->table && kith_table_drain(hash->table, budget, NULL, NULL);
+}
 
-struct save_state {
-    struct kith_save *save;
-    struct kith_buf *part; /* NULL between parts */
-};
+static void digest_pair(void *arg, struct kith_slice field, struct kith_slice value)
+{
+    uint64_t *digest = arg;
+    *digest += kith_digest_bytes(kith_digest_bytes(0, field), value);
+}
+
+static uint64_t digest_object(const void *object)
+{
+    uint64_t digest = 0;
+    kith_hash_each(object, digest_pair, &digest);
+    return digest;
+}
+
+/* ---- checkpoints: a part is pairs of slices ---- */
 
 static void save_pair(void *arg, struct kith_slice field, struct kith_slice value)
 {
-    struct save_state *state = arg;
-    if (!state->part)
-        state->part = kith_save_part_begin(state->save);
-    kith_buf_append_slice(state->part, field);
-    kith_buf_append_slice(state->part, value);
-    if (state->part->length - state->save->part_start < PART_BYTES)
-        return;
-    kith_save_part_end(state->save);
-    state->part = NULL;
+    kith_buf_append_slice(arg, field);
+    kith_buf_append_slice(arg, value);
 }
 
 static int save_object(struct kith_save *save, void *object)
 {
-    struct save_state state = {save, NULL};
-    kith_hash_each(object, save_pair, &state);
-    if (state.part)
-        kith_save_part_end(save);
-    return save->out->failed ? KITH_ENOMEM : KITH_OK;
+    struct kith_hash *hash = object;
+    if (hash->table) {
+        kith_table_save_begin(&hash->saving, save);
+        return 1;
+    }
+    struct kith_buf *part = kith_save_part_begin(save);
+    kith_hash_each(hash, save_pair, part);
+    kith_save_part_end(save);
+    return 0;
+}
+
+static int save_step(struct kith_save *save, void *object, size_t budget_bytes)
+{
+    struct kith_hash *hash = object;
+    return kith_table_save_step(&hash->saving, hash->table, write_entry, budget_bytes);
+}
+
+static void save_abort(struct kith_save *save, void *object)
+{
+    struct kith_hash *hash = object;
+    kith_table_save_abort(&hash->saving, hash->table);
+}
+
+static struct kith_save *saving(const void *object)
+{
+    return ((const struct kith_hash *)object)->saving.save;
 }
 
 static void *load_object(struct kith_engine *engine, void *object, struct kith_reader *part)
@@ -416,6 +457,11 @@ const struct kith_type_ops kith_hash_ops = {
     .count = object_count,
     .encoding = object_encoding,
     .copy = copy_object,
+    .drain = drain_object,
+    .digest = digest_object,
     .save = save_object,
+    .save_step = save_step,
+    .save_abort = save_abort,
+    .saving = saving,
     .load = load_object,
 };

@@ -18,8 +18,9 @@ struct kith_type_ops;
 
 extern const struct kith_type_ops kith_hash_ops;
 
-/* An empty hash; NULL when there is no memory. `seed` keys the table that it may become. */
-struct kith_hash *kith_hash_open(struct kith_hash_seed seed);
+/* An empty hash; NULL when there is no memory. `seed` keys the table that it may become: borrowed, and must
+ * outlive the hash. */
+struct kith_hash *kith_hash_open(const struct kith_hash_seed *seed);
 void kith_hash_close(struct kith_hash *hash); /* NULL is safe */
 
 size_t kith_hash_count(const struct kith_hash *hash);
