@@ -8,6 +8,7 @@
 #include "engine/commands/scan.h"
 #include "engine/engine.h"
 #include "engine/keyspace.h"
+#include "engine/limits.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -333,9 +334,9 @@ static void hrandfield_command(struct kith_call *call)
         kith_call_syntax_error(call);
         return;
     }
-    if (call->argc > 2 && !kith_call_int_in(call, 2, -INT64_MAX, INT64_MAX, &count, NULL))
+    if (call->argc > 2 && !kith_call_int(call, 2, &count, NULL))
         return;
-    if (with_values && (count < -INT64_MAX / 2 || count > INT64_MAX / 2)) {
+    if (count < -KITH_RANDOM_REPEATS_MAX) {
         kith_reply_error(call->reply, "ERR value is out of range");
         return;
     }
