@@ -116,6 +116,10 @@ void kith_key_remove(struct kith_key *key);
 /* Removes the key if its object has no elements left: what every removing handler calls last. */
 void kith_key_remove_if_empty(struct kith_key *key);
 
+/* `to` gets the value and the expiry of `from` and whatever it held is gone; `from` is removed. They are
+ * different keys, both found for write. KITH_ENOMEM: `from` is as it was. For RENAME and MOVE. */
+int kith_key_transfer(struct kith_key *from, struct kith_key *to);
+
 /* Absolute time in ms, or -1 when the key does not expire. */
 int64_t kith_key_expiry(const struct kith_key *key);
 int kith_key_set_expiry(struct kith_key *key,
@@ -127,6 +131,8 @@ size_t kith_db_count(const struct kith_db *db); /* keys, those past their time i
 size_t kith_db_expiry_count(const struct kith_db *db);
 struct kith_db *kith_engine_db(struct kith_engine *engine, uint32_t index); /* NULL out of range */
 void kith_db_flush(struct kith_db *db); /* freeing goes on in steps afterwards */
+/* A random live key (borrowed until a change); false when there is none. */
+bool kith_db_random(struct kith_db *db, int64_t now_ms, struct kith_rng *rng, struct kith_slice *name);
 /* One step of SCAN: reports live keys; returns the next cursor, 0 at the end. */
 uint64_t kith_db_scan(struct kith_db *db, int64_t now_ms, uint64_t cursor,
                       void (*report)(void *arg, struct kith_slice name, enum kith_type type), void *arg);

@@ -4,6 +4,11 @@
 
 #include "engine/command.h"
 
+extern const struct kith_command kith_connection_commands[];
+extern const struct kith_command kith_server_commands[];
+extern const struct kith_command kith_command_commands[];
+extern const struct kith_command kith_keys_commands[];
+extern const struct kith_command kith_expire_commands[];
 extern const struct kith_command kith_string_commands[];
 extern const struct kith_command kith_bitmap_commands[];
 extern const struct kith_command kith_hash_commands[];
