@@ -1,5 +1,5 @@
-/* A growable run of bytes with a sticky failure: appends after a failed allocation do nothing, so that a writer
- * checks `failed` once at the end instead of after every byte. */
+/* A growable run of bytes with a sticky failure: appends after a failed allocation do nothing, so that a
+ * writer checks `failed` once at the end instead of after every byte. */
 #ifndef KITH_BASE_BUF_H
 #define KITH_BASE_BUF_H
 
@@ -23,8 +23,8 @@ static inline void kith_buf_init(struct kith_buf *buf)
 /* Frees the memory; the buf is as after init. */
 void kith_buf_fini(struct kith_buf *buf);
 
-/* Room for `extra` more bytes, grown by half or more at a time. Returns where they go, or NULL (and sets failed).
- * Does not change length. */
+/* Room for `extra` more bytes, grown by half or more at a time. Returns where they go, or NULL (and sets
+ * failed). Does not change length. */
 char *kith_buf_reserve_slow(struct kith_buf *buf, size_t extra);
 
 static inline char *kith_buf_reserve(struct kith_buf *buf, size_t extra)
@@ -58,7 +58,8 @@ static inline void kith_buf_append_text(struct kith_buf *buf, const char *text)
     kith_buf_append(buf, text, strlen(text));
 }
 
-void kith_buf_append_format(struct kith_buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void kith_buf_append_format(struct kith_buf *buf, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Forgets the content and a failure; keeps the memory. */
 static inline void kith_buf_clear(struct kith_buf *buf)

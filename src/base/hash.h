@@ -1,6 +1,6 @@
-/* Keyed hash for tables whose keys clients choose: SipHash-1-3 (Aumasson & Bernstein 2012, one compression and
- * three finalisation rounds, as in Rust's and Python's tables). Inline, because the call would cost more than the
- * rounds for short keys. */
+/* Keyed hash for tables whose keys clients choose: SipHash-1-3 (Aumasson & Bernstein 2012, one compression
+ * and three finalisation rounds, as in Rust's and Python's tables). Inline, because the call would cost more
+ * than the rounds for short keys. */
 #ifndef KITH_BASE_HASH_H
 #define KITH_BASE_HASH_H
 
@@ -18,18 +18,18 @@ static inline uint64_t kith_rotl64(uint64_t x, int bits)
     return x << bits | x >> (64 - bits);
 }
 
-#define KITH_SIP_ROUND(v0, v1, v2, v3)                                                                        \
-    do {                                                                                                      \
-        v0 += v1;                                                                                             \
-        v1 = kith_rotl64(v1, 13) ^ v0;                                                                        \
-        v0 = kith_rotl64(v0, 32);                                                                             \
-        v2 += v3;                                                                                             \
-        v3 = kith_rotl64(v3, 16) ^ v2;                                                                        \
-        v0 += v3;                                                                                             \
-        v3 = kith_rotl64(v3, 21) ^ v0;                                                                        \
-        v2 += v1;                                                                                             \
-        v1 = kith_rotl64(v1, 17) ^ v2;                                                                        \
-        v2 = kith_rotl64(v2, 32);                                                                             \
+#define KITH_SIP_ROUND(v0, v1, v2, v3)                                                                       \
+    do {                                                                                                     \
+        v0 += v1;                                                                                            \
+        v1 = kith_rotl64(v1, 13) ^ v0;                                                                       \
+        v0 = kith_rotl64(v0, 32);                                                                            \
+        v2 += v3;                                                                                            \
+        v3 = kith_rotl64(v3, 16) ^ v2;                                                                       \
+        v0 += v3;                                                                                            \
+        v3 = kith_rotl64(v3, 21) ^ v0;                                                                       \
+        v2 += v1;                                                                                            \
+        v1 = kith_rotl64(v1, 17) ^ v2;                                                                       \
+        v2 = kith_rotl64(v2, 32);                                                                            \
     } while (0)
 
 static inline uint64_t kith_hash(struct kith_hash_seed seed, const void *data, size_t length)

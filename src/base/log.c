@@ -14,7 +14,8 @@ static _Atomic int minimum = KITH_LOG_INFO;
 static void (*line_sink)(void *, enum kith_log_level, const char *);
 static void *line_arg;
 
-void kith_log_setup(enum kith_log_level level, void (*sink)(void *, enum kith_log_level, const char *), void *arg)
+void kith_log_setup(enum kith_log_level level, void (*sink)(void *, enum kith_log_level, const char *),
+                    void *arg)
 {
     line_sink = sink;
     line_arg = arg;

@@ -4,10 +4,10 @@
 
 enum kith_log_level { KITH_LOG_DEBUG, KITH_LOG_INFO, KITH_LOG_WARNING, KITH_LOG_ERROR };
 
-/* Where lines go and from which level on. The only process-wide state in base: a log line must be possible from
- * any thread and any depth. `sink` NULL restores standard error. Call before threads start. */
-void kith_log_setup(enum kith_log_level level, void (*sink)(void *arg, enum kith_log_level level, const char *line),
-                    void *arg);
+/* Where lines go and from which level on. The only process-wide state in base: a log line must be possible
+ * from any thread and any depth. `sink` NULL restores standard error. Call before threads start. */
+void kith_log_setup(enum kith_log_level level,
+                    void (*sink)(void *arg, enum kith_log_level level, const char *line), void *arg);
 void kith_log_set_level(enum kith_log_level level);
 
 /* Thread-safe; the line is cut at 1,024 bytes. */

@@ -1,13 +1,13 @@
-/* The port: everything that asks the operating system, but for files (base/fs.h), threads (pthread) and sockets
- * (libuv). */
+/* The port: everything that asks the operating system, but for files (base/fs.h), threads (pthread) and
+ * sockets (libuv). */
 #ifndef KITH_BASE_OS_H
 #define KITH_BASE_OS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-int64_t kith_os_wall_ms(void);      /* milliseconds since 1970 (UTC) */
-int64_t kith_os_wall_us(void);      /* microseconds since 1970 (UTC) */
+int64_t kith_os_wall_ms(void); /* milliseconds since 1970 (UTC) */
+int64_t kith_os_wall_us(void); /* microseconds since 1970 (UTC) */
 uint64_t kith_os_monotonic_ns(void);
 
 /* Fills out[0..length) with secret random bytes; aborts if the system has none. */
@@ -25,7 +25,8 @@ unsigned kith_os_cpu_count(void);
 void *kith_os_pages_open(size_t bytes);
 void kith_os_pages_close(void *pages, size_t bytes);
 
-/* Bytes the allocator holds for this process (allocated) and the pages it keeps (resident); 0 when unknown. */
+/* Bytes the allocator holds for this process (allocated) and the pages it keeps (resident); 0 when unknown.
+ */
 void kith_os_allocator_bytes(size_t *allocated, size_t *resident);
 
 #endif

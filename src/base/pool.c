@@ -1,5 +1,5 @@
-/* A fixed set of worker threads: one queue in, one list out, one mutex. The tasks are long (a graph search takes
- * 50 us and more), so a lock-free queue would gain nothing. */
+/* A fixed set of worker threads: one queue in, one list out, one mutex. The tasks are long (a graph search
+ * takes 50 us and more), so a lock-free queue would gain nothing. */
 #include "base/assert.h"
 #include "base/status.h"
 #include "base/task.h"

@@ -1,4 +1,5 @@
-/* A small deterministic generator: xoshiro256** (Blackman & Vigna 2018), seeded through splitmix64. Not for secrets. */
+/* A small deterministic generator: xoshiro256** (Blackman & Vigna 2018), seeded through splitmix64. Not for
+ * secrets. */
 #ifndef KITH_BASE_RANDOM_H
 #define KITH_BASE_RANDOM_H
 
@@ -35,8 +36,8 @@ static inline uint64_t kith_rng_next(struct kith_rng *rng)
     return result;
 }
 
-/* Uniform in [0, bound), bound > 0 (Lemire 2019, without the rejection: the bias is below 2^-32 for bounds below
- * 2^32). */
+/* Uniform in [0, bound), bound > 0 (Lemire 2019, without the rejection: the bias is below 2^-32 for bounds
+ * below 2^32). */
 static inline uint64_t kith_rng_below(struct kith_rng *rng, uint64_t bound)
 {
     return (uint64_t)(((unsigned __int128)kith_rng_next(rng) * bound) >> 64);

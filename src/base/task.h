@@ -1,7 +1,7 @@
 /* Work that may run off the keyspace thread.
  *
- * A task is embedded in a struct of its owner. `run` is called once, on any thread, and touches only what the task
- * holds references to; `done` is called once afterwards, on the thread that drains the executor. */
+ * A task is embedded in a struct of its owner. `run` is called once, on any thread, and touches only what the
+ * task holds references to; `done` is called once afterwards, on the thread that drains the executor. */
 #ifndef KITH_BASE_TASK_H
 #define KITH_BASE_TASK_H
 
@@ -13,8 +13,8 @@ struct kith_task {
     struct kith_task *next; /* the executor's */
 };
 
-/* Where tasks go. `submit` never fails and never runs `done` before it returns, unless the executor is the inline
- * one (submit == NULL), which runs both at once. */
+/* Where tasks go. `submit` never fails and never runs `done` before it returns, unless the executor is the
+ * inline one (submit == NULL), which runs both at once. */
 struct kith_executor {
     void (*submit)(void *context, struct kith_task *task);
     void *context;
@@ -33,8 +33,9 @@ static inline void kith_executor_submit(const struct kith_executor *executor, st
 /* A fixed set of worker threads behind an executor. */
 struct kith_pool;
 
-/* Starts `thread_count` (>= 1) threads. `wake(wake_arg)` is called from a worker when finished tasks wait to be
- * drained and none did before; it must be thread-safe. KITH_ENOMEM or KITH_EAGAIN (no threads) on failure. */
+/* Starts `thread_count` (>= 1) threads. `wake(wake_arg)` is called from a worker when finished tasks wait to
+ * be drained and none did before; it must be thread-safe. KITH_ENOMEM or KITH_EAGAIN (no threads) on failure.
+ */
 int kith_pool_open(struct kith_pool **out, unsigned thread_count, void (*wake)(void *), void *wake_arg);
 /* Waits for what runs, drains everything, ends the threads. close(NULL) is safe. */
 void kith_pool_close(struct kith_pool *pool);

@@ -1,5 +1,5 @@
-/* Numbers as bytes: LEB128 varints (Protocol Buffers' encoding) and fixed little-endian words. The decoders check
- * every bound, since they read files and the network. */
+/* Numbers as bytes: LEB128 varints (Protocol Buffers' encoding) and fixed little-endian words. The decoders
+ * check every bound, since they read files and the network. */
 #ifndef KITH_BASE_VARINT_H
 #define KITH_BASE_VARINT_H
 
@@ -32,7 +32,8 @@ static inline size_t kith_varint_size(uint64_t value)
     return n;
 }
 
-/* Reads a varint at in[0..length). Returns the bytes used, or 0 when it is cut short or longer than 64 bits. */
+/* Reads a varint at in[0..length). Returns the bytes used, or 0 when it is cut short or longer than 64 bits.
+ */
 static inline size_t kith_varint_get(const void *in, size_t length, uint64_t *value)
 {
     const uint8_t *p = in;
@@ -79,7 +80,8 @@ static inline uint64_t kith_get_u64(const void *in)
     return (uint64_t)kith_get_u32(in) | (uint64_t)kith_get_u32((const char *)in + 4) << 32;
 }
 
-/* A cursor over bytes that came from outside. After a short read `failed` is set and every later read gives 0. */
+/* A cursor over bytes that came from outside. After a short read `failed` is set and every later read gives
+ * 0. */
 struct kith_reader {
     const char *data;
     size_t length;

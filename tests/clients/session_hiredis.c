@@ -7,7 +7,8 @@
 
 static void fail(const char *what, const redisReply *reply)
 {
-    fprintf(stderr, "%s: type %d, %s\n", what, reply ? reply->type : -1, reply && reply->str ? reply->str : "(none)");
+    fprintf(stderr, "%s: type %d, %s\n", what, reply ? reply->type : -1,
+            reply && reply->str ? reply->str : "(none)");
     exit(1);
 }
 
@@ -44,12 +45,14 @@ int main(int argc, char **argv)
     expect(c, REDIS_REPLY_STRING, "1.5", "ZSCORE z m");
     expect(c, REDIS_REPLY_INTEGER, "1", "VADD vs VALUES 3 1 0 0 x");
     expect(c, REDIS_REPLY_ARRAY, "1", "VSIM vs VALUES 3 1 0 0");
-    expect(c, REDIS_REPLY_ERROR, "WRONGTYPE Operation against a key holding the wrong kind of value", "GET h");
+    expect(c, REDIS_REPLY_ERROR, "WRONGTYPE Operation against a key holding the wrong kind of value",
+           "GET h");
     for (int i = 0; i < 10000; i++)
         redisAppendCommand(c, "INCR n");
     for (int i = 1; i <= 10000; i++) {
         redisReply *reply = NULL;
-        if (redisGetReply(c, (void **)&reply) != REDIS_OK || reply->type != REDIS_REPLY_INTEGER || reply->integer != i)
+        if (redisGetReply(c, (void **)&reply) != REDIS_OK || reply->type != REDIS_REPLY_INTEGER ||
+            reply->integer != i)
             fail("a pipeline of INCR", reply);
         freeReplyObject(reply);
     }

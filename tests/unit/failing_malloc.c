@@ -1,5 +1,5 @@
-/* The malloc family, wrapped by the linker. Only objects linked into the test program are affected, not shared
- * libraries. */
+/* The malloc family, wrapped by the linker. Only objects linked into the test program are affected, not
+ * shared libraries. */
 #include "failing_malloc.h"
 
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* Makes allocations fail on purpose. Every unit test program is linked with --wrap for the malloc family; nothing
- * fails until a test asks for it.
+/* Makes allocations fail on purpose. Every unit test program is linked with --wrap for the malloc family;
+ * nothing fails until a test asks for it.
  *
  *     for (int n = 0; failing_malloc_sweep(&n); ) { ...open, use, close; expect KITH_ENOMEM or success... }
  */
