@@ -178,7 +178,7 @@ static void run(struct kith_engine *engine, struct kith_call *call)
                                 command->name);
 }
 
-void kith_engine_execute(struct kith_engine *engine, const struct kith_request *request, int64_t now_ms,
+void kith_engine_execute(struct kith_engine *engine, const struct kith_admitted *request, int64_t now_ms,
                          struct kith_reply *reply, struct kith_deferred **deferred)
 {
     KITH_ASSERT(!(request->command->flags & KITH_CMD_WRITE));
@@ -212,10 +212,10 @@ static bool first_key(const struct kith_command *command, size_t argc, size_t *a
     return command->keys.first > 0 && *at < argc;
 }
 
-void kith_engine_prefetch(const struct kith_engine *engine, struct kith_request *requests, size_t count)
+void kith_engine_prefetch(const struct kith_engine *engine, struct kith_admitted *requests, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct kith_request *request = &requests[i];
+        struct kith_admitted *request = &requests[i];
         const struct kith_table *table = engine->dbs[request->session->db_index].table;
         size_t at;
         request->hashed = first_key(request->command, request->argc, &at);

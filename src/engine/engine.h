@@ -69,7 +69,7 @@ const struct kith_command *kith_engine_admit(const struct kith_engine *engine, c
                                              size_t argc, struct kith_reply *reply);
 
 /* An admitted command on its way. The driver fills the first four fields and zeroes the rest. */
-struct kith_request {
+struct kith_admitted {
     struct kith_session *session;
     const struct kith_command *command;
     const struct kith_slice *argv; /* borrowed until it has been executed */
@@ -80,12 +80,12 @@ struct kith_request {
 
 /* Starts the loads that a batch of commands will wait for (pipelined ones of one client or of many), so that
  * their cache misses overlap. Worth it from two on; 8 to 64 at a time. Optional. */
-void kith_engine_prefetch(const struct kith_engine *engine, struct kith_request *requests, size_t count);
+void kith_engine_prefetch(const struct kith_engine *engine, struct kith_admitted *requests, size_t count);
 
 /* Runs an admitted command that is not KITH_CMD_WRITE. `deferred` receives the rest of a KITH_CMD_DEFERS
  * read (or NULL when there is none, and the reply is written); with deferred == NULL the rest runs at once.
  */
-void kith_engine_execute(struct kith_engine *engine, const struct kith_request *request, int64_t now_ms,
+void kith_engine_execute(struct kith_engine *engine, const struct kith_admitted *request, int64_t now_ms,
                          struct kith_reply *reply, struct kith_deferred **deferred);
 
 /* Entries. payload = version u8, time_ms u64, seed u64, then for each command: db varint, argc varint, argc

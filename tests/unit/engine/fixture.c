@@ -59,7 +59,7 @@ const char *fixture_run(struct fixture *fixture, const struct kith_slice *argv, 
     if (command && command->flags & KITH_CMD_WRITE) {
         status = apply(fixture, argv, argc, &reply);
     } else if (command) {
-        struct kith_request request = {
+        struct kith_admitted request = {
             .session = &fixture->session, .command = command, .argv = argv, .argc = argc};
         kith_engine_execute(fixture->engine, &request, fixture->now_ms, &reply, NULL);
     }
