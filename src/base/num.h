@@ -32,7 +32,7 @@ enum kith_num_flag {
 };
 int kith_num_parse_double(struct kith_slice text, unsigned flags, double *out);
 
-/* The same rules, no flags, up to 5,119 bytes: INCRBYFLOAT's operand. */
+/* The same rules, no flags: INCRBYFLOAT's operand. */
 int kith_num_parse_long_double(struct kith_slice text, long double *out);
 
 /* Formatting writes a terminated string to `out` and returns its length. */
