@@ -4,10 +4,13 @@
  *           | tag x9 | overfl | ptr 0  | ptr 1  | ...           | ptr 8 |
  *
  * A tag is eight bits of the hash, never 0; 0 says that the slot is empty. A pointer is kept in 48 bits: user
- * addresses of Linux and the BSDs fit on x86-64 and AArch64 unless a process asks for more, and
- * kith_bucket_put asserts it. `overflow` counts the entries that belong here or earlier and were put into a
- * later bucket because this one was full (as F14 does it: Bronson & Shi 2019): at 0 a search ends here. At
- * 255 it sticks until the segment is rebuilt.
+ * addresses of Linux and the BSDs fit on x86-64 and AArch64 unless a process asks for more. malloc aligns to
+ * 8 at least, so its lowest bit is free: it says that the entry is displaced, that its home is an earlier
+ * bucket. kith_bucket_put asserts both.
+ *
+ * `overflow` counts the entries that belong here or earlier and were put into a later bucket because this one
+ * was full (as F14 does it: Bronson & Shi 2019): at 0 a search ends here. At 255 it sticks until the segment
+ * is rebuilt.
  *
  * The nine tags are compared at once: by SSE2, or in a 64-bit word, which is as fast where there is no
  * movemask. */
@@ -37,12 +40,6 @@ struct kith_bucket {
 _Static_assert(sizeof(struct kith_bucket) == 64, "one bucket is one cache line");
 _Static_assert(offsetof(struct kith_bucket, pointers) == 10,
                "a pointer is read as a word that starts two bytes early");
-
-static inline uint8_t kith_bucket_tag(uint64_t hash)
-{
-    uint8_t tag = (uint8_t)hash;
-    return tag ? tag : 1;
-}
 
 /* Bit i is set where tags[i] == tag: the reference. */
 static inline unsigned kith_bucket_match_scalar(const struct kith_bucket *bucket, uint8_t tag)
@@ -88,8 +85,8 @@ static inline unsigned kith_bucket_used(const struct kith_bucket *bucket)
     return kith_bucket_match(bucket, 0) ^ ((1u << KITH_BUCKET_SLOTS) - 1);
 }
 
-/* The pointer in a used slot. */
-static inline void *kith_bucket_get(const struct kith_bucket *bucket, unsigned slot)
+/* The six bytes of a slot: the pointer and, in its lowest bit, whether the entry is displaced. */
+static inline uint64_t kith_bucket_word(const struct kith_bucket *bucket, unsigned slot)
 {
     uint64_t word = 0;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -98,14 +95,25 @@ static inline void *kith_bucket_get(const struct kith_bucket *bucket, unsigned s
 #else
     memcpy((char *)&word + 2, bucket->pointers[slot], 6);
 #endif
-    return (void *)(uintptr_t)word;
+    return word;
+}
+
+static inline void *kith_bucket_get(const struct kith_bucket *bucket, unsigned slot)
+{
+    return (void *)(uintptr_t)(kith_bucket_word(bucket, slot) & ~(uint64_t)7);
+}
+
+static inline bool kith_bucket_displaced(const struct kith_bucket *bucket, unsigned slot)
+{
+    return bucket->pointers[slot][__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0 : 5] & 1;
 }
 
 static inline void kith_bucket_put(struct kith_bucket *bucket, unsigned slot, uint8_t tag,
-                                   const void *pointer)
+                                   const void *pointer, bool displaced)
 {
     uint64_t word = (uintptr_t)pointer;
-    KITH_ASSERT(word >> 48 == 0);
+    KITH_ASSERT((word & 0xffff000000000007) == 0);
+    word |= displaced;
     bucket->tags[slot] = tag;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     memcpy(bucket->pointers[slot], &word, 6);

@@ -14,6 +14,7 @@
 #include "ds/entry.h"
 
 #define KITH_SEGMENT_FULL_BUCKETS 128        /* a segment of this size splits rather than grows */
+#define KITH_SEGMENT_CELL_BITS    14         /* of a fraction, known from home and tag */
 #define KITH_SEGMENT_MAX_BUCKETS  (1u << 24) /* only with equal hashes: see kith_table's make_room */
 
 struct kith_segment {
@@ -32,10 +33,29 @@ struct kith_place {
     unsigned slot;
 };
 
-static inline uint32_t kith_segment_home(uint64_t hash, unsigned depth, uint32_t bucket_count)
+/* The position behind the prefix, as a fraction of 2^64. */
+static inline uint64_t kith_segment_fraction(uint64_t hash, unsigned depth)
 {
-    uint64_t fraction = (hash & ~(uint64_t)0xffff) << depth;
+    return (hash & ~(uint64_t)0xffff) << depth;
+}
+
+static inline uint32_t kith_segment_home(uint64_t fraction, uint32_t bucket_count)
+{
     return (uint32_t)((unsigned __int128)fraction * bucket_count >> 64);
+}
+
+static inline struct kith_bucket *kith_segment_bucket(const struct kith_segment *segment, uint64_t fraction)
+{
+    return &segment->buckets[kith_segment_home(fraction, segment->bucket_count)];
+}
+
+/* The eight bits behind the first six of the fraction: in a segment of 64 buckets or more, home and tag
+ * together give its first 14 bits (see kith_segment_copy), and still tell the nine entries of a bucket apart.
+ */
+static inline uint8_t kith_segment_tag(uint64_t fraction)
+{
+    uint8_t tag = (uint8_t)(fraction >> (64 - KITH_SEGMENT_CELL_BITS));
+    return tag ? tag : 1;
 }
 
 static inline uint32_t kith_segment_after(const struct kith_segment *segment, uint32_t bucket)
@@ -70,7 +90,9 @@ void kith_segment_displace(struct kith_segment *segment, struct kith_place place
 /* Finds `entry` by its address; bucket is NULL in the result when it is not there. */
 struct kith_place kith_segment_locate(const struct kith_segment *segment, const void *entry, uint64_t hash);
 
-/* Copies every entry of `from` into `to`, which has room, hashing the keys anew. */
+/* Copies every entry of `from` into `to`, which has room. Keys are hashed anew, a cache miss each, only when
+ * the prefix changes or the segment is small: from 64 to 128 buckets, home and tag tell the new home of nine
+ * entries in ten. */
 void kith_segment_copy(struct kith_segment *to, const struct kith_segment *from, struct kith_hash_seed seed);
 
 static inline uint64_t kith_segment_rehash(const void *entry, struct kith_hash_seed seed)
@@ -96,8 +118,9 @@ static inline struct kith_place kith_segment_find(const struct kith_segment *seg
 {
     if (!segment->bucket_count)
         return (struct kith_place){NULL, 0};
-    uint8_t tag = kith_bucket_tag(hash);
-    uint32_t at = kith_segment_home(hash, segment->depth, segment->bucket_count);
+    uint64_t fraction = kith_segment_fraction(hash, segment->depth);
+    uint8_t tag = kith_segment_tag(fraction);
+    uint32_t at = kith_segment_home(fraction, segment->bucket_count);
     for (uint32_t n = 0; n < segment->bucket_count; n++) {
         struct kith_bucket *bucket = &segment->buckets[at];
         for (unsigned mask = kith_bucket_match(bucket, tag), slot; kith_bucket_next(&mask, &slot);) {

@@ -117,7 +117,7 @@ void kith_table_prefetch(const struct kith_table *table, uint64_t hash)
 {
     const struct kith_segment *segment = kith_table_segment_of(table, hash);
     if (segment->bucket_count)
-        __builtin_prefetch(&segment->buckets[kith_segment_home(hash, segment->depth, segment->bucket_count)]);
+        __builtin_prefetch(kith_segment_bucket(segment, kith_segment_fraction(hash, segment->depth)));
 }
 
 void kith_table_prefetch_entry(const struct kith_table *table, uint64_t hash)
@@ -125,9 +125,9 @@ void kith_table_prefetch_entry(const struct kith_table *table, uint64_t hash)
     const struct kith_segment *segment = kith_table_segment_of(table, hash);
     if (!segment->bucket_count)
         return;
-    const struct kith_bucket *bucket =
-        &segment->buckets[kith_segment_home(hash, segment->depth, segment->bucket_count)];
-    for (unsigned mask = kith_bucket_match(bucket, kith_bucket_tag(hash)), slot;
+    uint64_t fraction = kith_segment_fraction(hash, segment->depth);
+    const struct kith_bucket *bucket = kith_segment_bucket(segment, fraction);
+    for (unsigned mask = kith_bucket_match(bucket, kith_segment_tag(fraction)), slot;
          kith_bucket_next(&mask, &slot);)
         __builtin_prefetch(kith_bucket_get(bucket, slot));
 }
@@ -263,7 +263,8 @@ void kith_table_replace(struct kith_table *table, const void *old, void *entry, 
 {
     struct kith_place place = kith_segment_locate(kith_table_segment_of(table, hash), old, hash);
     KITH_ASSERT(place.bucket);
-    kith_bucket_put(place.bucket, place.slot, kith_bucket_tag(hash), entry);
+    bool displaced = kith_bucket_displaced(place.bucket, place.slot);
+    kith_bucket_put(place.bucket, place.slot, place.bucket->tags[place.slot], entry, displaced);
 }
 
 /* ---- shrinking: all of it may fail for want of memory, and is then done by a later removal ---- */

@@ -20,7 +20,9 @@ static uint64_t bucket_end(const struct kith_segment *segment, uint64_t position
 static uint64_t scan_bucket(const struct kith_table *table, const struct kith_segment *segment,
                             uint64_t cursor, kith_table_fn *report, void *arg)
 {
-    uint32_t home = kith_segment_home(cursor << 16, segment->depth, segment->bucket_count), at = home;
+    uint32_t home = kith_segment_home(kith_segment_fraction(cursor << 16, segment->depth),
+                                      segment->bucket_count),
+             at = home;
     uint64_t end = bucket_end(segment, cursor, home);
     for (uint32_t n = 0; n < segment->bucket_count; n++) {
         struct kith_bucket *bucket = &segment->buckets[at];
@@ -99,12 +101,15 @@ static bool prove_entry(struct proof *proof, uint32_t owner, uint32_t at, unsign
     const struct kith_bucket *bucket = &segment->buckets[at];
     uint64_t hash = kith_segment_rehash(kith_bucket_get(bucket, slot), proof->table->seed);
     uint32_t slot_of_hash = kith_table_slot_of(proof->table, hash);
-    if (bucket->tags[slot] != kith_bucket_tag(hash))
+    uint64_t fraction = kith_segment_fraction(hash, segment->depth);
+    uint32_t home = kith_segment_home(fraction, segment->bucket_count);
+    if (bucket->tags[slot] != kith_segment_tag(fraction))
         return broken("a tag is not its entry's", owner, at);
     if (slot_of_hash < owner || slot_of_hash - owner >= kith_table_run_of(proof->table, segment->depth))
         return broken("an entry is in a segment of another prefix", owner, at);
-    uint32_t i = kith_segment_home(hash, segment->depth, segment->bucket_count);
-    for (; i != at; i = kith_segment_after(segment, i)) {
+    if (kith_bucket_displaced(bucket, slot) != (home != at))
+        return broken("an entry's displaced bit is wrong", owner, at);
+    for (uint32_t i = home; i != at; i = kith_segment_after(segment, i)) {
         if (!segment->buckets[i].overflow)
             return broken("an entry cannot be reached from its home", owner, at);
         proof->overflow[i]++;

@@ -169,14 +169,17 @@ static void tags_are_compared_alike_by_vector_word_and_byte(void **state)
 static void a_bucket_gives_back_nine_pointers(void **state)
 {
     struct kith_bucket bucket = {0};
-    char bytes[KITH_BUCKET_SLOTS];
+    uint64_t words[KITH_BUCKET_SLOTS];
     for (unsigned i = 0; i < KITH_BUCKET_SLOTS; i++)
-        kith_bucket_put(&bucket, i, (uint8_t)(i + 1), &bytes[i]);
+        kith_bucket_put(&bucket, i, (uint8_t)(i + 1), &words[i], i % 3 == 0);
     bucket.overflow = 255;
-    for (unsigned i = 0; i < KITH_BUCKET_SLOTS; i++)
-        assert_ptr_equal(kith_bucket_get(&bucket, i), &bytes[i]);
-    kith_bucket_put(&bucket, 8, 255, (void *)(uintptr_t)0xfffffffffff0);
-    assert_true((uintptr_t)kith_bucket_get(&bucket, 8) == 0xfffffffffff0);
+    for (unsigned i = 0; i < KITH_BUCKET_SLOTS; i++) {
+        assert_ptr_equal(kith_bucket_get(&bucket, i), &words[i]);
+        assert_int_equal(kith_bucket_displaced(&bucket, i), i % 3 == 0);
+    }
+    kith_bucket_put(&bucket, 8, 255, (void *)(uintptr_t)0xfffffffffff8, true);
+    assert_true((uintptr_t)kith_bucket_get(&bucket, 8) == 0xfffffffffff8);
+    assert_true(kith_bucket_displaced(&bucket, 8));
 }
 
 /* Inserts, removes and replaces at random; `insert_share` of 16 picks insert. */
