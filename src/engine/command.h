@@ -65,12 +65,14 @@ struct kith_command {
     const char *since;      /* the Redis version that brought it; "kith 0.1" for our own */
     const char *complexity;
     const char *summary; /* one sentence */
-    /* The arguments after the name in the notation of the command pages, from which COMMAND DOCS' argument
-     * tree is made (syntax.c). "" for none. UPPER        a token, written as it stands      lower:type   an
-     * argument; the type is "string" when left out, [a]          optional "key" for arguments called key;
-     * else integer, a | b        one of                                          double, pattern, unix-time,
-     * key a [a ...]    repeated                           (a | b)      grouping without being optional "key
-     * value [NX | XX] [GET] [EX seconds:integer | PX milliseconds:integer]" */
+    /* The arguments after the name in the notation of the command pages, from which COMMAND DOCS' argument tree is
+     * made (syntax.c). "" for none.
+     *   UPPER        a token, written as it stands
+     *   lower:type   an argument; without a type it is "key" for arguments called key, else "string"; the
+     *                others are integer, double, pattern, unix-time
+     *   [a]          optional                        a | b        one of
+     *   a [a ...]    repeated                        (a | b)      grouping without being optional
+     * "key value [NX | XX] [GET] [EX seconds:integer | PX milliseconds:integer]" */
     const char *syntax;
     void (*handler)(struct kith_call *call); /* NULL for KITH_CMD_HOST and containers */
     /* Finds the key positions when KITH_CMD_MOVABLE_KEYS is set: writes at most `max` argument indexes,
