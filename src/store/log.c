@@ -1,0 +1,580 @@
+/* The log thread: group commit, and rolling from segment to segment.
+ *
+ * Each new segment is made under a temporary name, preallocated, given its header, synced and only then
+ * renamed, so that a segment with its own name always has a whole header. The old one is sealed and synced
+ * before the new one is made: only the last segment of a folder can end in an unfinished write. */
+#include "store/log.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "base/varint.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    STAGING_BYTES = 1 << 20,
+    COPY_BELOW = 32 << 10, /* payloads up to this go through the staging buffer */
+    GROUP_BYTES =
+        16 << 20, /* sync at least this often: the first of a long queue should not wait for its last */
+    GATHER_NS = 500 * 1000, /* without a sync per group: how long entries gather before they are written */
+    SYNC_INTERVAL_NS = 1000000000,
+};
+
+struct kith_log {
+    struct kith_log_options options;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t work;  /* for the thread */
+    pthread_cond_t moved; /* for those who wait for space or a flush */
+
+    /* under the mutex */
+    struct kith_log_entry *head, *tail;
+    size_t queued_entries, queued_bytes; /* in the list or being written */
+    bool idle, closing, flush_wanted, must_sync;
+    enum kith_log_sync sync;
+    uint64_t appended;   /* last index queued */
+    _Atomic int failure; /* written under the mutex */
+    struct kith_error failure_text;
+    struct kith_log_segment *segments; /* on the disk, oldest first; the last is the current one */
+    size_t segment_count, segment_capacity;
+    uint64_t groups, bytes;
+
+    _Atomic uint64_t written, synced, truncations, syncs;
+    atomic_bool wake_pending;
+
+    /* the thread's own */
+    struct kith_file *file;
+    uint64_t sequence, salt, file_bytes, offset, synced_offset;
+    uint64_t written_index, written_truncations;
+    uint64_t last_sync_ns;
+    char *staging;
+    size_t staged;        /* bytes in staging; they belong at offset - staged */
+    uint64_t group_bytes; /* since the last sync */
+};
+
+void kith_log_entry_release(struct kith_log_entry *entry)
+{
+    if (atomic_fetch_sub_explicit(&entry->references, 1, memory_order_acq_rel) != 1)
+        return;
+    kith_buf_fini(&entry->payload);
+    free(entry);
+}
+
+static void path_of(const struct kith_log *log, char out[4096], const char *name)
+{
+    snprintf(out, 4096, "%s/%s", log->options.dir, name);
+}
+
+/* --- segments
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Makes the file of the next segment, durable under its name, with room for at least `need` bytes of records.
+ */
+static int create_segment(struct kith_log *log, uint64_t first_index, uint64_t need, struct kith_file **out)
+{
+    struct kith_fs *fs = log->options.fs;
+    char name[KITH_SEGMENT_NAME_BYTES], path[4096], temporary[4096];
+    char *page = malloc(KITH_SEGMENT_HEADER_BYTES);
+    struct kith_file *file = NULL;
+    if (!page)
+        return KITH_ENOMEM;
+    uint64_t size = log->options.segment_bytes;
+    if (size < KITH_SEGMENT_HEADER_BYTES + need)
+        size = KITH_SEGMENT_HEADER_BYTES + need;
+    struct kith_segment_header header = {
+        .folder_id = log->options.folder_id, .sequence = log->sequence + 1, .created_ms = kith_os_wall_ms()};
+    kith_os_random(&header.salt, sizeof header.salt);
+    kith_segment_encode_header(page, &header);
+    kith_segment_name(name, header.sequence, first_index);
+    path_of(log, path, name);
+    path_of(log, temporary, "log-next.tmp");
+
+    int status = fs->open(fs, temporary, KITH_FS_WRITE | KITH_FS_CREATE | KITH_FS_EMPTY, &file);
+    if (status == KITH_OK)
+        status = fs->preallocate(file, size);
+    struct kith_slice piece = kith_slice(page, KITH_SEGMENT_HEADER_BYTES);
+    if (status == KITH_OK)
+        status = fs->write(file, &piece, 1, 0);
+    if (status == KITH_OK)
+        status = fs->sync(file, KITH_FS_SYNC_ALL);
+    if (status == KITH_OK)
+        status = fs->rename(fs, temporary, path);
+    if (status == KITH_OK)
+        status = fs->sync_folder(fs, log->options.dir);
+    free(page);
+    if (status != KITH_OK) {
+        kith_file_close(file);
+        return status;
+    }
+    log->sequence = header.sequence;
+    log->salt = header.salt;
+    log->file_bytes = size;
+    log->offset = log->synced_offset = KITH_SEGMENT_HEADER_BYTES;
+    *out = file;
+    return KITH_OK;
+}
+
+static int list_segment(struct kith_log *log, struct kith_log_segment segment)
+{
+    if (log->segment_count == log->segment_capacity) {
+        size_t capacity = log->segment_capacity ? log->segment_capacity * 2 : 8;
+        void *larger = realloc(log->segments, capacity * sizeof *log->segments);
+        if (!larger)
+            return KITH_ENOMEM;
+        log->segments = larger;
+        log->segment_capacity = capacity;
+    }
+    log->segments[log->segment_count++] = segment;
+    return KITH_OK;
+}
+
+/* --- writing (log thread)
+ * -------------------------------------------------------------------------------------- */
+
+static int write_staged(struct kith_log *log)
+{
+    if (!log->staged)
+        return KITH_OK;
+    struct kith_slice piece = kith_slice(log->staging, log->staged);
+    int status = log->options.fs->write(log->file, &piece, 1, log->offset - log->staged);
+    log->staged = 0;
+    return status;
+}
+
+static int sync_segment(struct kith_log *log)
+{
+    int status = write_staged(log);
+    if (status == KITH_OK && log->synced_offset < log->offset) {
+        status = log->options.fs->sync(log->file, KITH_FS_SYNC_DATA);
+        atomic_fetch_add_explicit(&log->syncs, 1, memory_order_relaxed);
+    }
+    if (status != KITH_OK)
+        return status;
+    log->synced_offset = log->offset;
+    log->last_sync_ns = kith_os_monotonic_ns();
+    log->group_bytes = 0;
+    atomic_store(&log->synced, log->written_index); /* before the look at wake_pending: see kith_log_synced */
+    atomic_store(&log->truncations, log->written_truncations);
+    return KITH_OK;
+}
+
+/* Puts one record behind the last; room for it in the segment was seen to. */
+static int put_record(struct kith_log *log, const struct kith_record *record)
+{
+    static const char zeros[8];
+    char header[KITH_RECORD_HEADER_BYTES];
+    size_t padding = -record->payload.length & 7;
+    uint64_t bytes = kith_record_bytes(record->payload.length);
+    kith_record_encode_header(header, record, log->offset, log->salt);
+    int status = KITH_OK;
+    if (record->payload.length > COPY_BELOW) {
+        status = write_staged(log);
+        struct kith_slice pieces[3] = {kith_slice(header, sizeof header), record->payload,
+                                       kith_slice(zeros, padding)};
+        if (status == KITH_OK)
+            status = log->options.fs->write(log->file, pieces, 3, log->offset);
+    } else {
+        if (log->staged + bytes > STAGING_BYTES)
+            status = write_staged(log);
+        char *to = log->staging + log->staged;
+        memcpy(to, header, sizeof header);
+        if (record->payload.length)
+            memcpy(to + sizeof header, record->payload.data, record->payload.length);
+        memcpy(to + sizeof header + record->payload.length, zeros, padding);
+        log->staged += bytes;
+    }
+    log->offset += bytes;
+    log->group_bytes += bytes;
+    return status;
+}
+
+/* Seals and syncs the current segment; the preallocated rest is given back. */
+static int seal_segment(struct kith_log *log, uint64_t next_index, uint64_t term)
+{
+    int status = sync_segment(log);
+    if (status != KITH_OK)
+        return status;
+    struct kith_record seal = {
+        .kind = KITH_RECORD_SEAL, .index = next_index, .term = term, .synced = log->synced_offset};
+    status = put_record(log, &seal);
+    if (status == KITH_OK)
+        status = sync_segment(log);
+    if (status == KITH_OK)
+        status = log->options.fs->truncate(log->file, log->offset);
+    return status;
+}
+
+static int roll(struct kith_log *log, uint64_t next_index, uint64_t term, uint64_t need)
+{
+    int status = seal_segment(log, next_index, term);
+    if (status != KITH_OK)
+        return status;
+    struct kith_file *file;
+    uint64_t sealed_bytes = log->offset;
+    status = create_segment(log, next_index, need, &file);
+    if (status != KITH_OK)
+        return status;
+    log->options.fs->close(log->file);
+    log->file = file;
+    pthread_mutex_lock(&log->mutex);
+    log->segments[log->segment_count - 1].bytes = sealed_bytes;
+    status =
+        list_segment(log, (struct kith_log_segment){log->sequence, next_index, KITH_SEGMENT_HEADER_BYTES});
+    pthread_mutex_unlock(&log->mutex);
+    return status;
+}
+
+static int write_entry(struct kith_log *log, const struct kith_log_entry *entry)
+{
+    uint64_t need = kith_record_bytes(entry->payload.length) + KITH_RECORD_HEADER_BYTES; /* and the seal */
+    if (log->offset + need > log->file_bytes) {
+        int status = roll(log, log->written_index + 1, entry->term, need);
+        if (status != KITH_OK)
+            return status;
+    }
+    struct kith_record record = {.kind = entry->kind,
+                                 .index = entry->index,
+                                 .term = entry->term,
+                                 .synced = log->synced_offset,
+                                 .payload = kith_buf_slice(&entry->payload)};
+    int status = put_record(log, &record);
+    if (status == KITH_OK) {
+        bool truncates = entry->kind == KITH_RECORD_TRUNCATE;
+        log->written_index = truncates ? entry->index - 1 : entry->index;
+        log->written_truncations += truncates;
+    }
+    return status;
+}
+
+static void fail(struct kith_log *log, int status)
+{
+    pthread_mutex_lock(&log->mutex);
+    if (log->failure == KITH_OK) {
+        kith_error_set(
+            &log->failure_text, status,
+            "the log in %s cannot be written (%s): writes are refused until the server is started again; %s",
+            log->options.dir, kith_status_text(status),
+            status == KITH_ENOSPC ? "free some disk space first"
+                                  : "look into the system's log for the disk's error first");
+        log->failure = status; /* after the text: the keyspace thread looks without the mutex */
+        KITH_ERROR("%s", log->failure_text.text);
+    }
+    pthread_cond_broadcast(&log->moved);
+    pthread_mutex_unlock(&log->mutex);
+}
+
+static void wake(struct kith_log *log)
+{
+    if (log->options.wake && !atomic_exchange(&log->wake_pending, true))
+        log->options.wake(log->options.wake_context);
+}
+
+/* What is known to be queued is gone from the queue: tell those who wait for space. */
+static void account(struct kith_log *log, size_t entries, size_t bytes)
+{
+    atomic_store_explicit(&log->written, log->written_index, memory_order_release);
+    pthread_mutex_lock(&log->mutex);
+    log->queued_entries -= entries;
+    log->queued_bytes -= bytes;
+    log->groups++;
+    log->bytes += bytes;
+    log->segments[log->segment_count - 1].bytes = log->offset;
+    pthread_cond_broadcast(&log->moved);
+    pthread_mutex_unlock(&log->mutex);
+}
+
+/* Writes a list of entries and releases them; syncs as the mode asks. */
+static int write_list(struct kith_log *log, struct kith_log_entry *list, enum kith_log_sync mode, int status)
+{
+    size_t entries = 0, bytes = 0;
+    while (list) {
+        struct kith_log_entry *next = list->next;
+        if (status == KITH_OK)
+            status = write_entry(log, list);
+        entries++;
+        bytes += kith_record_bytes(list->payload.length);
+        kith_log_entry_release(list);
+        list = next;
+        bool last = !list;
+        if (last && status == KITH_OK)
+            status = write_staged(log);
+        if (mode == KITH_LOG_SYNC_EACH_GROUP && status == KITH_OK &&
+            (last || log->group_bytes > GROUP_BYTES)) {
+            status = sync_segment(log);
+            wake(log);
+        }
+        if (last || bytes > GROUP_BYTES) {
+            if (status != KITH_OK)
+                fail(log, status);
+            account(log, entries, bytes);
+            entries = bytes = 0;
+        }
+    }
+    return status;
+}
+
+/* Waits, with the mutex held, until there is something to do or, with unsynced bytes, the second is over. */
+static void wait_for_work(struct kith_log *log)
+{
+    while (!log->head && !log->closing && !log->flush_wanted && !log->must_sync) {
+        log->idle = true;
+        bool dirty = log->synced_offset < log->offset && log->failure == KITH_OK;
+        if (dirty && log->sync == KITH_LOG_SYNC_EACH_SECOND) {
+            uint64_t due = log->last_sync_ns + SYNC_INTERVAL_NS;
+            struct timespec until = {.tv_sec = (time_t)(due / 1000000000),
+                                     .tv_nsec = (long)(due % 1000000000)};
+            if (pthread_cond_timedwait(&log->work, &log->mutex, &until) != 0)
+                break;
+        } else
+            pthread_cond_wait(&log->work, &log->mutex);
+    }
+    log->idle = false;
+}
+
+/* Without a sync per group nobody waits for the write, so it can wait for company: one write and one wake-up
+ * of this thread for all that arrives within half a millisecond. */
+static void gather(struct kith_log *log)
+{
+    if (log->sync == KITH_LOG_SYNC_EACH_GROUP || log->closing || log->flush_wanted ||
+        log->queued_bytes > STAGING_BYTES)
+        return;
+    pthread_mutex_unlock(&log->mutex);
+    nanosleep(&(struct timespec){.tv_nsec = GATHER_NS}, NULL);
+    pthread_mutex_lock(&log->mutex);
+}
+
+static void *log_thread(void *arg)
+{
+    struct kith_log *log = arg;
+    int status = KITH_OK;
+    pthread_mutex_lock(&log->mutex);
+    for (;;) {
+        wait_for_work(log);
+        gather(log);
+        struct kith_log_entry *list = log->head;
+        log->head = log->tail = NULL;
+        bool flush = log->flush_wanted || log->must_sync, closing = log->closing;
+        enum kith_log_sync mode = log->sync;
+        log->must_sync = false;
+        pthread_mutex_unlock(&log->mutex);
+
+        if (list)
+            status = write_list(log, list, mode, status);
+        bool due = mode == KITH_LOG_SYNC_EACH_SECOND &&
+                   kith_os_monotonic_ns() - log->last_sync_ns >= SYNC_INTERVAL_NS;
+        if (status == KITH_OK && (flush || due)) {
+            status = sync_segment(log);
+            if (status != KITH_OK)
+                fail(log, status);
+        }
+        if (mode == KITH_LOG_SYNC_EACH_GROUP || flush || status != KITH_OK)
+            wake(log);
+
+        pthread_mutex_lock(&log->mutex);
+        if (flush && !log->head) {
+            log->flush_wanted = false;
+            pthread_cond_broadcast(&log->moved);
+        }
+        if (closing && !log->head)
+            break;
+    }
+    pthread_mutex_unlock(&log->mutex);
+    return NULL;
+}
+
+/* --- the keyspace thread's side
+ * ---------------------------------------------------------------------------------- */
+
+static void conditions_init(struct kith_log *log)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&log->mutex, NULL);
+    pthread_cond_init(&log->work, &attributes);
+    pthread_cond_init(&log->moved, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static void log_free(struct kith_log *log)
+{
+    kith_file_close(log->file);
+    pthread_cond_destroy(&log->work);
+    pthread_cond_destroy(&log->moved);
+    pthread_mutex_destroy(&log->mutex);
+    free(log->segments);
+    free(log->staging);
+    free(log);
+}
+
+int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
+                  const struct kith_log_segment *old, size_t old_count, struct kith_error *error)
+{
+    struct kith_log *log = calloc(1, sizeof *log);
+    if (!log)
+        return kith_error_set(error, KITH_ENOMEM, "out of memory");
+    log->options = *options;
+    log->sync = options->sync;
+    log->sequence = options->next_sequence - 1;
+    log->appended = log->written_index = options->next_index - 1;
+    atomic_init(&log->written, options->next_index - 1);
+    atomic_init(&log->synced, options->next_index - 1);
+    log->last_sync_ns = kith_os_monotonic_ns();
+    conditions_init(log);
+    int status = KITH_OK;
+    log->staging = malloc(STAGING_BYTES);
+    if (!log->staging)
+        status = KITH_ENOMEM;
+    for (size_t i = 0; i < old_count && status == KITH_OK; i++)
+        status = list_segment(log, old[i]);
+    if (status == KITH_OK)
+        status = create_segment(log, options->next_index, 0, &log->file);
+    if (status == KITH_OK)
+        status = list_segment(
+            log, (struct kith_log_segment){log->sequence, options->next_index, KITH_SEGMENT_HEADER_BYTES});
+    if (status == KITH_OK && pthread_create(&log->thread, NULL, log_thread, log) != 0)
+        status = KITH_EAGAIN;
+    if (status != KITH_OK) {
+        kith_error_set(error, status, "cannot make a new log segment in %s: %s%s", options->dir,
+                       kith_status_text(status),
+                       status == KITH_ENOSPC ? "; free some disk space and start again" : "");
+        log_free(log);
+        return status;
+    }
+    *out = log;
+    return KITH_OK;
+}
+
+int kith_log_close(struct kith_log *log)
+{
+    if (!log)
+        return KITH_OK;
+    int status = kith_log_flush(log);
+    pthread_mutex_lock(&log->mutex);
+    log->closing = true;
+    pthread_cond_signal(&log->work);
+    pthread_mutex_unlock(&log->mutex);
+    pthread_join(log->thread, NULL);
+    if (status == KITH_OK)
+        status = seal_segment(log, log->appended + 1, 0);
+    if (status == KITH_OK)
+        status = log->options.fs->sync(log->file, KITH_FS_SYNC_ALL);
+    log_free(log);
+    return status;
+}
+
+void kith_log_append(struct kith_log *log, struct kith_log_entry *entry)
+{
+    size_t bytes = kith_record_bytes(entry->payload.length);
+    entry->next = NULL;
+    pthread_mutex_lock(&log->mutex);
+    while (log->queued_bytes > log->options.queue_bytes && log->failure == KITH_OK)
+        pthread_cond_wait(&log->moved, &log->mutex);
+    bool truncates = entry->kind == KITH_RECORD_TRUNCATE;
+    KITH_ASSERT(truncates ? entry->index <= log->appended + 1 : entry->index == log->appended + 1);
+    log->appended = truncates ? entry->index - 1 : entry->index;
+    if (log->tail)
+        log->tail->next = entry;
+    else
+        log->head = entry;
+    log->tail = entry;
+    log->queued_entries++;
+    log->queued_bytes += bytes;
+    if (log->idle)
+        pthread_cond_signal(&log->work);
+    pthread_mutex_unlock(&log->mutex);
+}
+
+void kith_log_progress(struct kith_log *log, struct kith_log_progress *out)
+{
+    atomic_store(&log->wake_pending, false);
+    pthread_mutex_lock(&log->mutex);
+    *out = (struct kith_log_progress){.written = atomic_load(&log->written),
+                                      .synced = atomic_load(&log->synced),
+                                      .failure = log->failure,
+                                      .waiting_entries = log->queued_entries,
+                                      .waiting_bytes = log->queued_bytes,
+                                      .groups = log->groups,
+                                      .syncs = atomic_load(&log->syncs),
+                                      .bytes = log->bytes};
+    for (size_t i = 0; i < log->segment_count; i++)
+        out->live_bytes += log->segments[i].bytes;
+    pthread_mutex_unlock(&log->mutex);
+}
+
+uint64_t kith_log_synced(struct kith_log *log, uint64_t *truncations)
+{
+    /* Either this load sees what the thread published last, or the thread sees the wake rearmed. */
+    atomic_store(&log->wake_pending, false);
+    uint64_t count = atomic_load(&log->truncations); /* first: the index read next is then no older */
+    if (truncations)
+        *truncations = count;
+    return atomic_load(&log->synced);
+}
+
+int kith_log_failure(struct kith_log *log, struct kith_error *error)
+{
+    int status = log->failure;
+    if (status != KITH_OK && error) {
+        pthread_mutex_lock(&log->mutex);
+        *error = log->failure_text;
+        pthread_mutex_unlock(&log->mutex);
+    }
+    return status;
+}
+
+void kith_log_set_sync(struct kith_log *log, enum kith_log_sync sync)
+{
+    pthread_mutex_lock(&log->mutex);
+    log->sync = sync;
+    log->must_sync = true;
+    pthread_cond_signal(&log->work);
+    pthread_mutex_unlock(&log->mutex);
+}
+
+int kith_log_flush(struct kith_log *log)
+{
+    pthread_mutex_lock(&log->mutex);
+    log->flush_wanted = true;
+    pthread_cond_signal(&log->work);
+    while (log->flush_wanted)
+        pthread_cond_wait(&log->moved, &log->mutex);
+    int status = log->failure;
+    pthread_mutex_unlock(&log->mutex);
+    return status;
+}
+
+int kith_log_trim(struct kith_log *log, uint64_t index)
+{
+    int status = KITH_OK;
+    for (;;) {
+        struct kith_log_segment oldest;
+        char name[KITH_SEGMENT_NAME_BYTES], path[4096];
+        pthread_mutex_lock(&log->mutex);
+        /* The start of recovery is the last segment whose first index is at most index + 1; those before it
+         * may go. */
+        bool covered = false;
+        for (size_t i = 1; i < log->segment_count && !covered; i++)
+            covered = log->segments[i].first_index <= index + 1;
+        if (covered)
+            oldest = log->segments[0];
+        pthread_mutex_unlock(&log->mutex);
+        if (!covered)
+            break;
+        kith_segment_name(name, oldest.sequence, oldest.first_index);
+        path_of(log, path, name);
+        status = log->options.fs->unlink(log->options.fs, path);
+        if (status != KITH_OK && status != KITH_ENOENT)
+            break;
+        status = KITH_OK;
+        pthread_mutex_lock(&log->mutex);
+        log->segment_count--;
+        memmove(log->segments, log->segments + 1, log->segment_count * sizeof *log->segments);
+        pthread_mutex_unlock(&log->mutex);
+    }
+    return status;
+}

@@ -1,0 +1,95 @@
+/* The log's writing end: one thread that turns queued entries into records, many with one write and one sync.
+ *
+ *     keyspace thread: append -> queue          log thread: take all -> write -> sync -> publish how far ->
+ * wake
+ *
+ * While a sync runs, further entries gather; they all go with the next one (group commit). Entries change
+ * hands without a copy of their payload by the caller; small ones are gathered in a staging buffer here, big
+ * ones are written from where they lie. After the first failed write or sync nothing more is written, ever:
+ * what the kernel does with pages whose write-back failed differs, and a second fsync that succeeds proves
+ * nothing. */
+#ifndef KITH_STORE_LOG_H
+#define KITH_STORE_LOG_H
+
+#include "store/segment.h"
+
+#include <stdatomic.h>
+
+/* When the thread syncs: after each group, once a second, or only when a segment is full and at close. */
+enum kith_log_sync { KITH_LOG_SYNC_EACH_GROUP, KITH_LOG_SYNC_EACH_SECOND, KITH_LOG_SYNC_SELDOM };
+
+/* One record to be written. Allocated by the caller with malloc; freed when the last of its references goes.
+ */
+struct kith_log_entry {
+    struct kith_log_entry *next; /* the log's */
+    struct kith_buf payload;     /* owned */
+    uint64_t index, term;
+    enum kith_record_kind kind;
+    atomic_uint references;
+};
+
+/* Frees payload and entry with the last reference. */
+void kith_log_entry_release(struct kith_log_entry *entry);
+
+struct kith_log;
+
+/* A segment that is on the disk already. */
+struct kith_log_segment {
+    uint64_t sequence, first_index, bytes;
+};
+
+struct kith_log_options {
+    struct kith_fs *fs;
+    const char *dir; /* borrowed until close, like fs */
+    uint64_t folder_id;
+    uint64_t next_sequence, next_index; /* of the segment that open makes */
+    uint64_t segment_bytes; /* as long as records fit; a longer record gets a segment of its own */
+    uint64_t queue_bytes;   /* append blocks while more than this waits */
+    enum kith_log_sync sync;
+    void (*wake)(
+        void *context); /* from the log thread: there is news; once until kith_log_synced is called */
+    void *wake_context;
+};
+
+/* Makes and syncs the first segment, and starts the thread. `old[0..old_count)` are the segments that
+ * recovery found, in order, for kith_log_trim. KITH_ENOMEM, KITH_ENOSPC, KITH_EIO, KITH_EPERM, KITH_EAGAIN
+ * (no thread). */
+int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
+                  const struct kith_log_segment *old, size_t old_count, struct kith_error *error);
+
+/* Writes and syncs what waits (unless failed), seals the segment, ends the thread. Returns the failure, if
+ * any. */
+int kith_log_close(struct kith_log *log);
+
+/* Queues the entry; one reference moves to the log. Indexes follow on each other, but for
+ * KITH_RECORD_TRUNCATE, whose index is the next entry's. Blocks while the queue is full. After a failure
+ * entries are dropped. */
+void kith_log_append(struct kith_log *log, struct kith_log_entry *entry);
+
+struct kith_log_progress {
+    uint64_t written, synced; /* the last index that was; 0 none */
+    int failure;              /* 0, or why nothing is written any more */
+    size_t waiting_entries, waiting_bytes;
+    uint64_t live_bytes; /* of all segments on the disk, without what is only preallocated */
+    uint64_t groups, syncs, bytes;
+};
+
+void kith_log_progress(struct kith_log *log, struct kith_log_progress *out);
+/* The last index that is synced, in the log as it is after *truncations (may be NULL) truncate records.
+ * Rearms the wake; takes no lock. */
+uint64_t kith_log_synced(struct kith_log *log, uint64_t *truncations);
+/* Why nothing is written any more, or 0; `error` (may be NULL) then gets the sentence for it. Cheap while 0.
+ */
+int kith_log_failure(struct kith_log *log, struct kith_error *error);
+
+/* Going to EACH_GROUP makes the thread sync what is not yet synced. */
+void kith_log_set_sync(struct kith_log *log, enum kith_log_sync sync);
+
+/* Blocks until all that was appended is written and synced; 0 or the failure. */
+int kith_log_flush(struct kith_log *log);
+
+/* Deletes the segments that hold nothing above `index`, never the current one. From any one thread at a time.
+ * Returns the first failure; what could not be deleted stays on the list. */
+int kith_log_trim(struct kith_log *log, uint64_t index);
+
+#endif
