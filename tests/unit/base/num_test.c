@@ -278,8 +278,10 @@ static void flags_let_in_what_is_refused_otherwise(void **state)
     static const struct {
         const char *text;
         unsigned flag;
-    } rows[] = {{" 1", KITH_NUM_SPACE_OK},    {"\t-2e3", KITH_NUM_SPACE_OK}, {"nan", KITH_NUM_NAN_OK},
-                {"1e400", KITH_NUM_RANGE_OK}, {"-1e400", KITH_NUM_RANGE_OK}, {"1e-400", KITH_NUM_RANGE_OK}};
+    } rows[] = {{" 1", KITH_NUM_SPACE_OK},      {"\t-2e3", KITH_NUM_SPACE_OK},
+                {"nan", KITH_NUM_NAN_OK},       {"1e400", KITH_NUM_RANGE_OK},
+                {"-1e400", KITH_NUM_RANGE_OK},  {"1e-400", KITH_NUM_RANGE_OK},
+                {"1.8e308", KITH_NUM_RANGE_OK}, {"1.7976931348623159e308", KITH_NUM_RANGE_OK}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         double value = 42, expected = strtod(rows[i].text, NULL);
         assert_int_equal(kith_num_parse_double(text_of(rows[i].text), 7u & ~rows[i].flag, &value),
@@ -355,6 +357,8 @@ static void doubles_print_as_clients_expect_them(void **state)
                 {1234.5678, "1234.5678"},
                 {2251799813685248.5, "2251799813685248.5"},
                 {9.5367431640625e-7, "9.5367431640625e-7"},
+                {1125899906842624.25, "1125899906842624.2"},
+                {1125899906842624.75, "1125899906842624.8"},
                 {2e-44, "2e-44"},
                 {9e-265, "9e-265"},
                 {5e22, "5e+22"},
