@@ -16,6 +16,7 @@ struct field {
 
 struct kith_attributes {
     size_t bytes; /* of the whole allocation */
+    struct kith_attributes *next;
     struct kith_slice text;
     uint32_t field_count;
     bool valid;
@@ -168,6 +169,14 @@ const struct kith_attribute_value *kith_attributes_get(const struct kith_attribu
             high = middle;
     }
     return NULL;
+}
+
+struct kith_attributes *kith_attributes_set_next(struct kith_attributes *attributes,
+                                                 struct kith_attributes *next)
+{
+    struct kith_attributes *old = attributes->next;
+    attributes->next = next;
+    return old;
 }
 
 size_t kith_attributes_bytes(const struct kith_attributes *attributes)

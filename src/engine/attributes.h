@@ -40,6 +40,9 @@ bool kith_attributes_valid(const struct kith_attributes *attributes);
 /* The field's value, or NULL; borrowed. */
 const struct kith_attribute_value *kith_attributes_get(const struct kith_attributes *attributes,
                                                        struct kith_slice name);
+/* A link for a list of attributes that nobody shows any more; returns the old one. */
+struct kith_attributes *kith_attributes_set_next(struct kith_attributes *attributes,
+                                                 struct kith_attributes *next);
 size_t kith_attributes_bytes(const struct kith_attributes *attributes);
 
 #endif

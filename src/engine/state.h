@@ -77,6 +77,8 @@ struct kith_loader;
 
 /* What runs behind the keyspace thread: the links of vector sets. */
 struct kith_background {
+    struct kith_vset *sets; /* all of them, the newest first */
+    uint64_t last_set_id;
     size_t busy_count;      /* tasks submitted and not done yet */
     uint64_t links_unsaved; /* elements linked since the last checkpoint began */
     size_t unlinked_count;  /* elements that wait for their links */

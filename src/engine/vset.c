@@ -11,7 +11,8 @@
 #include <stdlib.h>
 
 enum {
-    LINK_STEPS = 16, /* of one task: a few milliseconds, so that searches in the same queue do not wait long */
+    LINK_STEPS =
+        16, /* of one task: a few milliseconds, so that searches in the same queue do not wait long */
 };
 
 void kith_vset_release_attributes(void *context, uint64_t user)
@@ -31,8 +32,8 @@ static uint32_t entry_slot(const void *entry)
 
 /* ---- life ---- */
 
-/* Rows of Gaussian values: random projection keeps angles (Johnson & Lindenstrauss 1984). The matrix follows from the
- * seed, so that only the seed is stored. */
+/* Rows of Gaussian values: random projection keeps angles (Johnson & Lindenstrauss 1984). The matrix follows
+ * from the seed, so that only the seed is stored. */
 static int open_projection(struct kith_vset *vset)
 {
     size_t count = (size_t)vset->options.dim * vset->options.input_dim;
@@ -66,6 +67,11 @@ static void free_set(struct kith_vset *vset)
 {
     kith_avl_close(vset->order);
     kith_table_close(vset->names, NULL, NULL);
+    while (vset->limbo) {
+        struct kith_attributes *next = kith_attributes_set_next(vset->limbo, NULL);
+        kith_attributes_close(vset->limbo);
+        vset->limbo = next;
+    }
     free(vset->entries);
     free(vset->projection);
     free(vset->saved);
@@ -73,8 +79,8 @@ static void free_set(struct kith_vset *vset)
     free(vset);
 }
 
-int kith_vset_adopt(struct kith_vset **out, struct kith_engine *engine, const struct kith_vset_options *options,
-                    struct kith_hnsw *index)
+int kith_vset_adopt(struct kith_vset **out, struct kith_engine *engine,
+                    const struct kith_vset_options *options, struct kith_hnsw *index)
 {
     struct kith_vset *vset = calloc(1, sizeof *vset);
     if (!vset)
@@ -97,7 +103,8 @@ int kith_vset_adopt(struct kith_vset **out, struct kith_engine *engine, const st
     return KITH_OK;
 }
 
-int kith_vset_open(struct kith_vset **out, struct kith_engine *engine, const struct kith_vset_options *options)
+int kith_vset_open(struct kith_vset **out, struct kith_engine *engine,
+                   const struct kith_vset_options *options)
 {
     struct kith_hnsw_options index_options = {.dim = options->dim,
                                               .codes = options->codes,
@@ -308,7 +315,8 @@ static int probe_name(const void *ref, void *arg)
     return order < 0 || (order == 0 && bound->after) ? -1 : 1;
 }
 
-int kith_vset_names(struct kith_vset *vset, struct kith_slice start, bool after, kith_vset_name_fn *report, void *arg)
+int kith_vset_names(struct kith_vset *vset, struct kith_slice start, bool after, kith_vset_name_fn *report,
+                    void *arg)
 {
     if (!vset->order && build_order(vset) != KITH_OK)
         return KITH_ENOMEM;
@@ -332,7 +340,8 @@ static int replace_vector(struct kith_vset *vset, void *entry, const float *vect
     struct kith_attributes *kept = NULL;
     const struct kith_attributes *before = kith_vset_attributes(vset, old);
     if (!attributes && before) {
-        kept = kith_attributes_open(kith_attributes_text(before)); /* the old slot's are read by searches still */
+        kept = kith_attributes_open(
+            kith_attributes_text(before)); /* the old slot's are read by searches still */
         if (!kept)
             return KITH_ENOMEM;
     }
@@ -378,8 +387,10 @@ int kith_vset_add(struct kith_vset *vset, struct kith_slice name, const float *v
         kith_vset_save_before(vset, entry_slot(entry));
     int status = entry ? replace_vector(vset, entry, vector, ef, attributes)
                        : add_element(vset, name, vector, ef, attributes);
-    if (status >= 0)
+    if (status >= 0) {
         vset->added++;
+        vset->stalled = false;
+    }
     return status;
 }
 
@@ -400,20 +411,32 @@ bool kith_vset_remove(struct kith_vset *vset, struct kith_slice name)
         kith_avl_remove(vset->order, name_key(name), entry);
     vset->entries[slot] = NULL;
     free(entry);
+    vset->stalled = false;
     return true;
 }
 
-int kith_vset_set_attributes(struct kith_vset *vset, struct kith_slice name, struct kith_attributes *attributes)
+/* Searches may be reading `old` still. When there is no memory to remember it for later, it waits in the set.
+ */
+static void retire_attributes(struct kith_vset *vset, struct kith_attributes *old)
+{
+    while (vset->limbo && kith_hnsw_defer(vset->index, to_user(vset->limbo)) == KITH_OK)
+        vset->limbo = kith_attributes_set_next(vset->limbo, NULL);
+    if (old && kith_hnsw_defer(vset->index, to_user(old)) != KITH_OK) {
+        kith_attributes_set_next(old, vset->limbo);
+        vset->limbo = old;
+    }
+}
+
+int kith_vset_set_attributes(struct kith_vset *vset, struct kith_slice name,
+                             struct kith_attributes *attributes)
 {
     uint32_t slot = kith_vset_find(vset, name);
     if (slot == KITH_HNSW_NONE)
         return KITH_ENOENT;
     kith_vset_save_before(vset, slot);
-    uint64_t old = kith_hnsw_user(vset->index, slot);
-    if (old && kith_hnsw_defer(vset->index, old) != KITH_OK)
-        return KITH_ENOMEM;
-    kith_hnsw_set_user(vset->index, slot, to_user(attributes));
-    vset->attribute_count += (attributes != NULL) - (old != 0);
+    uint64_t old = kith_hnsw_set_user(vset->index, slot, to_user(attributes));
+    vset->attribute_count += (size_t)(attributes != NULL) - (size_t)(old != 0);
+    retire_attributes(vset, (struct kith_attributes *)(uintptr_t)old);
     return KITH_OK;
 }
 
@@ -442,8 +465,10 @@ static void links_done(struct kith_task *task)
         background->links_unsaved += (uint64_t)link->done_steps;
     free(link);
     vset->task_count--;
+    vset->stalled = !progress;
     kith_hnsw_reclaim(vset->index);
-    if (progress && !vset->closed)
+    if (!vset->scheduling) /* else an inline executor called us from the loop below, which goes on by itself
+                            */
         kith_vset_schedule(vset);
     kith_vset_let_go(vset);
 }
@@ -452,11 +477,11 @@ static bool wants_task(const struct kith_vset *vset)
 {
     const struct kith_engine *engine = vset->engine;
     unsigned most = engine->options.worker_count ? engine->options.worker_count : 1;
-    return !engine->background.stopping && !vset->closed && vset->task_count < most &&
+    return !engine->background.stopping && !vset->closed && !vset->stalled && vset->task_count < most &&
            kith_hnsw_get_backlog(vset->index).work_pending;
 }
 
-void kith_vset_schedule(struct kith_vset *vset)
+static void submit_tasks(struct kith_vset *vset)
 {
     while (wants_task(vset)) {
         struct link_task *link = calloc(1, sizeof *link);
@@ -469,6 +494,13 @@ void kith_vset_schedule(struct kith_vset *vset)
         vset->engine->background.busy_count++;
         kith_executor_submit(&vset->engine->options.executor, &link->task);
     }
+}
+
+void kith_vset_schedule(struct kith_vset *vset)
+{
+    vset->scheduling = true;
+    submit_tasks(vset);
+    vset->scheduling = false;
 }
 
 int kith_vset_check(const struct kith_vset *vset, struct kith_error *error)
@@ -486,6 +518,7 @@ int kith_vset_check(const struct kith_vset *vset, struct kith_error *error)
     }
     if (named != kith_table_count(vset->names) || named != kith_hnsw_count(vset->index))
         return kith_error_set(error, KITH_ECORRUPT, "%zu named slots, %zu names, %llu elements", named,
-                              kith_table_count(vset->names), (unsigned long long)kith_hnsw_count(vset->index));
+                              kith_table_count(vset->names),
+                              (unsigned long long)kith_hnsw_count(vset->index));
     return kith_table_check(vset->names);
 }

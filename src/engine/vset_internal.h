@@ -21,9 +21,14 @@ struct kith_vset {
     size_t user_count;   /* holds, one of them the keyspace's */
     unsigned task_count; /* link tasks under way */
     bool closed;         /* no longer in the keyspace */
+    bool scheduling;     /* inside kith_vset_schedule */
+    bool stalled;        /* the last task found nothing that it could do */
+    struct kith_attributes
+        *limbo; /* replaced ones that could not be handed to the index for want of memory */
 
-    /* A running save: slots below `save_next` are done; `saved` has a bit for slots beyond that are done early, because
-     * they were about to change, or need not be saved, because they are newer than the save. */
+    /* A running save: slots below `save_next` are done; `saved` has a bit for slots beyond that are done
+     * early, because they were about to change, or need not be saved, because they are newer than the save.
+     */
     struct kith_save *save;
     uint32_t save_next, save_end;
     uint64_t *saved;
@@ -37,8 +42,8 @@ void kith_vset_save_skip(struct kith_vset *vset, uint32_t slot);
 /* Puts a name to a slot that the index has already; for loading. KITH_ENOMEM, KITH_EEXIST. */
 int kith_vset_put_name(struct kith_vset *vset, struct kith_slice name, uint32_t slot);
 /* A set around an index that is being restored; takes `index` on success. */
-int kith_vset_adopt(struct kith_vset **out, struct kith_engine *engine, const struct kith_vset_options *options,
-                    struct kith_hnsw *index);
+int kith_vset_adopt(struct kith_vset **out, struct kith_engine *engine,
+                    const struct kith_vset_options *options, struct kith_hnsw *index);
 /* What the index calls when nobody reads an element's attributes any more. */
 void kith_vset_release_attributes(void *context, uint64_t user);
 
