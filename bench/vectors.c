@@ -1,0 +1,395 @@
+/* Builds an index from a vector file, and prints build time, bytes an element, and recall and queries a
+ * second for several efforts. The truth is an exact scan of the float32 vectors, made here.
+ *
+ *     bench/vectors FOLDER SET [key=value ...]
+ *     FOLDER   holds SET.base.u8bin.gz and SET.query.u8bin.gz (two little-endian uint32: rows, columns; then
+ * bytes) keys     threads=1 codes=i8|f32|bin m=16 efc=200 rows=0 (all) queries=0 (all) churn=0 (steps of 10
+ * %) mode=...
+ */
+#include "base/os.h"
+#include "base/task.h"
+#include "vec/hnsw.h"
+#include "vec/kernels.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+enum { K = 10, SKIPPED = 77 };
+
+struct matrix {
+    float *values;
+    uint32_t rows, dim;
+};
+
+struct bench {
+    struct matrix base, queries;
+    uint32_t *truth; /* K rows of base for each query */
+    unsigned threads, churn;
+    struct kith_hnsw_options options;
+    struct kith_hnsw *h;
+    uint32_t *slot_of_row, *row_of_slot;
+    bool fill; /* threads work until told to stop */
+    _Atomic bool stop;
+};
+
+static double seconds(void)
+{
+    return (double)kith_os_monotonic_ns() / 1e9;
+}
+
+static double cpu_seconds(void)
+{
+    double user, system;
+    kith_os_cpu_seconds(&user, &system);
+    return user + system;
+}
+
+/* ---- data ---- */
+
+static bool load(struct matrix *m, const char *folder, const char *set, const char *part, uint32_t rows_max)
+{
+    char path[1024];
+    uint32_t head[2];
+    snprintf(path, sizeof path, "%s/%s.%s.u8bin.gz", folder, set, part);
+    gzFile file = gzopen(path, "rb");
+    if (!file || gzread(file, head, sizeof head) != sizeof head) {
+        if (file)
+            gzclose(file);
+        return false;
+    }
+    m->rows = rows_max && head[0] > rows_max ? rows_max : head[0];
+    m->dim = head[1];
+    m->values = malloc((size_t)m->rows * m->dim * sizeof *m->values);
+    uint8_t *row = malloc(m->dim);
+    bool good = m->values && row;
+    for (uint32_t i = 0; good && i < m->rows; i++) {
+        good = gzread(file, row, m->dim) == (int)m->dim;
+        for (uint32_t d = 0; d < m->dim; d++)
+            m->values[(size_t)i * m->dim + d] = row[d];
+    }
+    free(row);
+    gzclose(file);
+    return good;
+}
+
+static void normalise(struct matrix *m)
+{
+    for (uint32_t i = 0; i < m->rows; i++) {
+        float *row = m->values + (size_t)i * m->dim;
+        double sum = 0;
+        for (uint32_t d = 0; d < m->dim; d++)
+            sum += (double)row[d] * row[d];
+        for (uint32_t d = 0; d < m->dim && sum > 0; d++)
+            row[d] = (float)(row[d] / sqrt(sum));
+    }
+}
+
+/* The K nearest rows of each query by inner product, nearest first. live: rows to look at (NULL: all). */
+static void find_truth(struct bench *b, const bool *live)
+{
+    const struct kith_kernels *kernels = kith_kernels_pick(KITH_KERNEL_BEST);
+    for (uint32_t q = 0; q < b->queries.rows; q++) {
+        float best[K];
+        uint32_t *rows = b->truth + (size_t)q * K, count = 0;
+        for (uint32_t i = 0; i < b->base.rows; i++) {
+            if (live && !live[i])
+                continue;
+            float dot = kernels->dot_f32(b->queries.values + (size_t)q * b->base.dim,
+                                         b->base.values + (size_t)i * b->base.dim, b->base.dim);
+            if (count == K && dot <= best[K - 1])
+                continue;
+            uint32_t at = count < K ? count++ : K - 1;
+            for (; at > 0 && best[at - 1] < dot; at--) {
+                best[at] = best[at - 1];
+                rows[at] = rows[at - 1];
+            }
+            best[at] = dot;
+            rows[at] = i;
+        }
+    }
+}
+
+/* ---- building ---- */
+
+static void *work_until_stopped(void *arg)
+{
+    struct bench *b = arg;
+    while (!b->stop) {
+        if (kith_hnsw_work(b->h, 64, 0) == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void add_row(struct bench *b, uint32_t row)
+{
+    uint32_t slot;
+    if (kith_hnsw_add(b->h, b->base.values + (size_t)row * b->base.dim, 0, row, &slot) != KITH_OK) {
+        fprintf(stderr, "out of memory\n");
+        exit(1);
+    }
+    b->slot_of_row[row] = slot;
+    b->row_of_slot[slot] = row;
+}
+
+/* The caller is one of the threads: it links when the tail is crowded. */
+static void link_all(struct bench *b)
+{
+    while (kith_hnsw_get_backlog(b->h).tail)
+        kith_hnsw_work(b->h, 64, 0);
+    kith_hnsw_reclaim(b->h);
+}
+
+static void build(struct bench *b)
+{
+    pthread_t threads[64];
+    unsigned helpers = b->threads > 1 ? b->threads - 1 : 0;
+    double start = seconds(), cpu = cpu_seconds();
+    b->stop = false;
+    for (unsigned i = 0; i < helpers; i++)
+        pthread_create(&threads[i], NULL, work_until_stopped, b);
+    for (uint32_t i = 0; i < b->base.rows; i++) {
+        add_row(b, i);
+        while (kith_hnsw_get_backlog(b->h).tail > 512)
+            kith_hnsw_work(b->h, 16, 0);
+    }
+    link_all(b);
+    b->stop = true;
+    for (unsigned i = 0; i < helpers; i++)
+        pthread_join(threads[i], NULL);
+    printf("build: %.2f s, %.2f CPU s, %u thread(s)\n", seconds() - start, cpu_seconds() - cpu, b->threads);
+    start = seconds();
+    kith_hnsw_settle(b->h);
+    printf("settle: %.2f s\n", seconds() - start);
+}
+
+/* ---- measuring ---- */
+
+static double recall_of(const struct bench *b, uint32_t q, const struct kith_hnsw_hit *hits, int count)
+{
+    const uint32_t *truth = b->truth + (size_t)q * K;
+    const float *query = b->queries.values + (size_t)q * b->base.dim;
+    /* Ties count: what is as near as the K-th true one. */
+    const struct kith_kernels *kernels = kith_kernels_pick(KITH_KERNEL_BEST);
+    float bound = kernels->dot_f32(query, b->base.values + (size_t)truth[K - 1] * b->base.dim, b->base.dim);
+    int right = 0;
+    for (int i = 0; i < count; i++) {
+        uint32_t row = b->row_of_slot[hits[i].slot];
+        right +=
+            kernels->dot_f32(query, b->base.values + (size_t)row * b->base.dim, b->base.dim) >= bound - 1e-6f;
+    }
+    return (double)right / K;
+}
+
+static void measure(struct bench *b, uint32_t ef, bool exact)
+{
+    double recall = 0, best = 1e9;
+    struct kith_hnsw_profile profile, sum = {0};
+    for (int round = 0; round < (exact ? 1 : 3); round++) {
+        double start = cpu_seconds();
+        recall = 0;
+        for (uint32_t q = 0; q < b->queries.rows; q++) {
+            struct kith_hnsw_hit hits[K];
+            struct kith_hnsw_query query = {
+                .vector = b->queries.values + (size_t)q * b->base.dim, .k = K, .ef = ef, .exact = exact};
+            int count = kith_hnsw_search(b->h, &query, hits, &profile);
+            recall += recall_of(b, q, hits, count);
+            sum.hops += profile.hops;
+            sum.evaluations += profile.evaluations;
+        }
+        double time = cpu_seconds() - start;
+        best = time < best ? time : best;
+        if (round < 2 && !exact)
+            sum = (struct kith_hnsw_profile){0};
+    }
+    printf("%-6s %5u  recall@10 %.4f  %8.0f queries/CPU s  %6.0f evaluations  %5.0f hops\n",
+           exact ? "exact" : "ef", ef, recall / b->queries.rows, b->queries.rows / best,
+           (double)sum.evaluations / b->queries.rows, (double)sum.hops / b->queries.rows);
+    fflush(stdout);
+}
+
+static void print_stats(const struct bench *b)
+{
+    struct kith_hnsw_stats stats;
+    kith_hnsw_get_stats(b->h, &stats);
+    double n = (double)stats.elements;
+    printf("elements %llu, mean degree %.1f, bytes an element %.0f (codes %.0f, links %.0f, rest %.0f), "
+           "kernels %s\n",
+           (unsigned long long)stats.elements, stats.mean_degree, (double)stats.bytes / n,
+           (double)stats.code_bytes / n, (double)stats.link_bytes / n, (double)stats.element_bytes / n,
+           stats.kernels);
+}
+
+static void check(const struct bench *b)
+{
+    struct kith_error error;
+    if (kith_hnsw_check(b->h, &error) != KITH_OK)
+        printf("CHECK FAILED: %s\n", error.text);
+}
+
+/* The first part of the rows is in; each step replaces a tenth of it by new rows. */
+static void churn(struct bench *b)
+{
+    uint32_t all = b->base.rows, half = all / 2, step = half / b->churn, next = half;
+    bool *live = calloc(all, 1);
+    uint32_t *order = malloc(half * sizeof *order);
+    struct kith_rng rng;
+    kith_rng_seed(&rng, 1);
+    for (uint32_t i = 0; i < half; i++) {
+        order[i] = i;
+        uint32_t k = (uint32_t)kith_rng_below(&rng, i + 1);
+        order[i] = order[k];
+        order[k] = i;
+    }
+    b->base.rows = half;
+    build(b);
+    b->base.rows = all;
+    for (uint32_t i = 0; i < half; i++)
+        live[i] = true;
+    for (unsigned round = 0; round <= b->churn; round++) {
+        if (round) {
+            double cpu = cpu_seconds();
+            for (uint32_t i = 0; i < step; i++) {
+                uint32_t row = order[(round - 1) * step + i];
+                kith_hnsw_remove(b->h, b->slot_of_row[row]);
+                live[row] = false;
+                kith_hnsw_work(b->h, 1, 0);
+            }
+            kith_hnsw_settle(b->h);
+            double removed = cpu_seconds() - cpu;
+            for (uint32_t i = 0; i < step; i++, next++) {
+                add_row(b, next);
+                live[next] = true;
+                kith_hnsw_work(b->h, 1, 0);
+            }
+            kith_hnsw_settle(b->h);
+            printf("step %u: %.1f us a delete, %.1f us an insert\n", round, removed / step * 1e6,
+                   (cpu_seconds() - cpu - removed) / step * 1e6);
+            check(b);
+        }
+        find_truth(b, live);
+        measure(b, 32, false);
+        measure(b, 64, false);
+        measure(b, 128, false);
+    }
+    puts("a fresh build of the same rows:");
+    kith_hnsw_close(b->h);
+    kith_hnsw_open(&b->h, &b->options);
+    for (uint32_t i = 0; i < all; i++)
+        if (live[i])
+            add_row(b, i), kith_hnsw_work(b->h, 1, 0);
+    kith_hnsw_settle(b->h);
+    measure(b, 32, false);
+    measure(b, 64, false);
+    measure(b, 128, false);
+    free(live);
+    free(order);
+}
+
+static void save_and_restore(struct bench *b)
+{
+    struct kith_buf header, *records = calloc(kith_hnsw_slot_end(b->h), sizeof *records);
+    uint32_t end = kith_hnsw_slot_end(b->h);
+    kith_buf_init(&header);
+    double start = seconds();
+    kith_hnsw_save_header(b->h, &header);
+    for (uint32_t slot = 0; slot < end; slot++)
+        if (kith_hnsw_is_live(b->h, slot))
+            kith_hnsw_save_element(b->h, slot, &records[slot]);
+    printf("save: %.3f s\n", seconds() - start);
+    kith_hnsw_close(b->h);
+    start = seconds();
+    int rc = kith_hnsw_restore_open(&b->h, kith_buf_slice(&header), &b->options);
+    for (uint32_t slot = 0; slot < end && rc == KITH_OK; slot++)
+        if (records[slot].length)
+            rc = kith_hnsw_restore_element(b->h, slot, kith_buf_slice(&records[slot]), slot);
+    if (rc == KITH_OK)
+        rc = kith_hnsw_restore_finish(b->h);
+    printf("restore: %.3f s (%s)\n", seconds() - start, kith_status_text(rc));
+    for (uint32_t slot = 0; slot < end; slot++)
+        kith_buf_fini(&records[slot]);
+    free(records);
+    kith_buf_fini(&header);
+}
+
+static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const char *arg)
+{
+    const char *value = strchr(arg, '=');
+    size_t length = value ? (size_t)(value++ - arg) : 0;
+    long number = value ? atol(value) : 0;
+    if (length == 7 && !strncmp(arg, "threads", 7))
+        b->threads = number < 1 ? 1 : number > 64 ? 64 : (unsigned)number;
+    else if (length == 5 && !strncmp(arg, "codes", 5))
+        b->options.codes = !strcmp(value, "f32")   ? KITH_HNSW_F32
+                           : !strcmp(value, "bin") ? KITH_HNSW_BIN
+                                                   : KITH_HNSW_I8;
+    else if (length == 1 && *arg == 'm')
+        b->options.m = (uint32_t)number;
+    else if (length == 3 && !strncmp(arg, "efc", 3))
+        b->options.ef_construction = (uint32_t)number;
+    else if (length == 4 && !strncmp(arg, "rows", 4))
+        *rows = (uint32_t)number;
+    else if (length == 7 && !strncmp(arg, "queries", 7))
+        *queries = (uint32_t)number;
+    else if (length == 5 && !strncmp(arg, "churn", 5))
+        b->churn = (unsigned)number;
+    else if (length == 7 && !strncmp(arg, "kernels", 7))
+        b->options.kernel_max = (int)number;
+    else
+        fprintf(stderr, "unknown option %s\n", arg);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.threads = 1,
+                      .options = {.codes = KITH_HNSW_I8, .metric = KITH_HNSW_COSINE, .seed = 42}};
+    uint32_t rows = 0, queries = 0;
+    if (argc < 3) {
+        fprintf(stderr,
+                "usage: %s FOLDER SET [threads=1] [codes=i8|f32|bin] [m=16] [efc=200] [rows=0] [queries=0] "
+                "[churn=0] [kernels=0]\n",
+                argv[0]);
+        return SKIPPED;
+    }
+    for (int i = 3; i < argc; i++)
+        option(&b, &rows, &queries, argv[i]);
+    if (!load(&b.base, argv[1], argv[2], "base", rows) ||
+        !load(&b.queries, argv[1], argv[2], "query", queries)) {
+        fprintf(stderr, "no data: %s/%s.*.u8bin.gz\n", argv[1], argv[2]);
+        return SKIPPED;
+    }
+    normalise(&b.base);
+    normalise(&b.queries);
+    b.options.dim = b.base.dim;
+    b.truth = malloc((size_t)b.queries.rows * K * sizeof *b.truth);
+    b.slot_of_row = malloc(b.base.rows * sizeof *b.slot_of_row);
+    b.row_of_slot = malloc((size_t)b.base.rows * 2 * sizeof *b.row_of_slot);
+    if (kith_hnsw_open(&b.h, &b.options) != KITH_OK)
+        return 1;
+    if (b.churn) {
+        churn(&b);
+    } else {
+        find_truth(&b, NULL);
+        build(&b);
+        check(&b);
+        print_stats(&b);
+        static const uint32_t efs[] = {10, 16, 24, 32, 48, 64, 96, 128, 200, 400};
+        for (size_t i = 0; i < sizeof efs / sizeof *efs; i++)
+            measure(&b, efs[i], false);
+        measure(&b, 0, true);
+        save_and_restore(&b);
+        check(&b);
+        measure(&b, 200, false);
+    }
+    kith_hnsw_close(b.h);
+    free(b.base.values);
+    free(b.queries.values);
+    free(b.truth);
+    free(b.slot_of_row);
+    free(b.row_of_slot);
+    return 0;
+}

@@ -1,0 +1,283 @@
+/* The index as its users see it: opening, adding, removing, and questions about one element. The writer's
+ * side; the work is in the other files (index.h says which). */
+#include "vec/hnsw.h"
+
+#include "vec/index.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_M = 16, DEFAULT_EF_CONSTRUCTION = 200, DEFAULT_TAIL_MAX = 4096, FIRST_CHUNK_BYTES = 16384 };
+
+/* ---- opening ---- */
+
+static bool options_are_valid(const struct kith_hnsw_options *o)
+{
+    bool codes = o->codes == KITH_HNSW_F32 || o->codes == KITH_HNSW_I8 || o->codes == KITH_HNSW_BIN;
+    return o->dim >= 1 && o->dim <= KITH_HNSW_DIM_MAX && codes && o->metric == KITH_HNSW_COSINE &&
+           (o->m == 0 || (o->m >= KITH_HNSW_M_MIN && o->m <= KITH_HNSW_M_MAX)) &&
+           o->ef_construction <= KITH_HNSW_EF_MAX;
+}
+
+/* Padding costs memory, an unaligned code costs a cache line more to read: whole lines where the padding is
+ * small, else the least that does not straddle more lines than it must. */
+static size_t stride_of(size_t bytes)
+{
+    size_t line = (bytes + 63) & ~(size_t)63, rest = bytes % 64;
+    if (bytes <= 8)
+        return 8;
+    if ((line - bytes) * 12 <= bytes)
+        return line;
+    return rest <= 16 ? (bytes + 15) & ~(size_t)15 : (bytes + 31) & ~(size_t)31;
+}
+
+static void init_sizes(struct kith_hnsw *h)
+{
+    h->code_bytes = hnsw_code_bytes(&h->options);
+    h->code_stride = stride_of(h->code_bytes);
+    h->links0 = 2 * h->options.m;
+    h->links_upper = h->options.m;
+    h->level_scale = 1 / log(h->options.m);
+    unsigned shift = 4; /* a set of few elements is small */
+    while (shift > 0 && h->code_stride << shift > FIRST_CHUNK_BYTES)
+        shift--;
+    region_init(&h->codes, h->code_stride, shift);
+    region_init(&h->scales, sizeof(float), shift);
+    region_init(&h->links, h->links0 * sizeof(uint32_t), shift);
+    region_init(&h->elements, sizeof(struct element), shift);
+    /* The first chunk of rows must hold the longest run. */
+    region_init(&h->upper, h->links_upper * sizeof(uint32_t), 4);
+}
+
+int kith_hnsw_open(struct kith_hnsw **out, const struct kith_hnsw_options *options)
+{
+    if (!options_are_valid(options))
+        return KITH_EINVAL;
+    struct kith_hnsw *h = aligned_alloc(64, (sizeof *h + 63) & ~(size_t)63);
+    if (!h)
+        return KITH_ENOMEM;
+    memset(h, 0, sizeof *h);
+    h->options = *options;
+    h->options.m = options->m ? options->m : DEFAULT_M;
+    h->options.ef_construction =
+        options->ef_construction ? options->ef_construction : DEFAULT_EF_CONSTRUCTION;
+    h->options.tail_max = options->tail_max ? options->tail_max : DEFAULT_TAIL_MAX;
+    h->kernels = kith_kernels_pick((enum kith_kernel_level)options->kernel_max);
+    init_sizes(h);
+    epoch_init(&h->epoch);
+    atomic_init(&h->entry, KITH_HNSW_NONE);
+    for (unsigned i = 0; i <= KITH_HNSW_LEVEL_MAX; i++)
+        h->upper_free[i] = KITH_HNSW_NONE;
+    pthread_mutex_init(&h->repair.lock, NULL);
+    *out = h;
+    return KITH_OK;
+}
+
+static void release_all(struct kith_hnsw *h)
+{
+    if (!h->options.release)
+        return;
+    for (size_t i = 0; i < h->users_count; i++)
+        h->options.release(h->options.release_context, h->users[h->users_first + i].user);
+    uint32_t end = atomic_load(&h->slot_end);
+    for (uint32_t slot = 0; slot < end; slot++)
+        if (kith_hnsw_is_live(h, slot))
+            h->options.release(h->options.release_context, kith_hnsw_user(h, slot));
+}
+
+void kith_hnsw_close(struct kith_hnsw *h)
+{
+    if (!h)
+        return;
+    release_all(h);
+    for (uint32_t i = 0; i < SCRATCH_MAX; i++)
+        hnsw_scratch_close(atomic_load(&h->scratches[i]));
+    free(atomic_load(&h->ring));
+    hnsw_repair_fini(h);
+    for (size_t i = 0; i < h->retired_count; i++) {
+        if (h->retired[i].bytes)
+            region_free(h->retired[i].memory, h->retired[i].bytes);
+        else
+            free(h->retired[i].memory);
+    }
+    free(h->retired);
+    free(h->users);
+    struct region *regions[] = {&h->codes, &h->scales, &h->links, &h->elements, &h->upper};
+    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
+        region_fini(regions[i]);
+    pthread_mutex_destroy(&h->repair.lock);
+    free(h);
+}
+
+const struct kith_hnsw_options *kith_hnsw_get_options(const struct kith_hnsw *h)
+{
+    return &h->options;
+}
+
+/* ---- changes ---- */
+
+/* Not random(): every replica must give this element the same level. */
+static unsigned draw_level(const struct kith_hnsw *h)
+{
+    uint64_t state = h->options.seed ^ (h->added + 1) * 0xd1342543de82ef95ull;
+    double unit = (double)((kith_splitmix64(&state) >> 11) + 1) * 0x1.0p-53; /* (0, 1] */
+    double level = -log(unit) * h->level_scale;
+    return level < KITH_HNSW_LEVEL_MAX ? (unsigned)level : KITH_HNSW_LEVEL_MAX;
+}
+
+int kith_hnsw_add(struct kith_hnsw *h, const float *vector, uint32_t ef, uint64_t user, uint32_t *slot)
+{
+    kith_hnsw_reclaim(h);
+    struct scratch *s = hnsw_scratch_take(h);
+    if (!s)
+        return KITH_ENOMEM;
+    uint32_t taken;
+    int rc = hnsw_tail_reserve(h);
+    if (rc == KITH_OK)
+        rc = hnsw_slot_take(h, draw_level(h), &taken);
+    if (rc == KITH_OK) {
+        struct element *e = element_at(h, taken);
+        float scale;
+        hnsw_encode(h, vector, region_at(&h->codes, taken), s->query_unit, &e->norm, &e->range, &scale);
+        if (h->options.codes == KITH_HNSW_I8)
+            *(float *)region_at(&h->scales, taken) = scale;
+        atomic_store_explicit(&e->user, user, memory_order_relaxed);
+        h->added++;
+        atomic_fetch_add_explicit(&h->live, 1, memory_order_relaxed);
+        state_move(e, SLOT_FREE, SLOT_TAIL);
+        hnsw_tail_push(h, taken, ef ? ef : h->options.ef_construction);
+        *slot = taken;
+    }
+    hnsw_scratch_give(h, s);
+    return rc;
+}
+
+int kith_hnsw_remove(struct kith_hnsw *h, uint32_t slot)
+{
+    if (!kith_hnsw_is_live(h, slot))
+        return KITH_ENOENT;
+    if (hnsw_user_reserve(h) != KITH_OK || hnsw_repair_reserve(h) != KITH_OK)
+        return KITH_ENOMEM;
+    struct element *e = element_at(h, slot);
+    uint64_t user = atomic_load_explicit(&e->user, memory_order_relaxed);
+    bool unlinked = false;
+    while (!state_move(e, SLOT_LINKED, SLOT_REMOVED)) {
+        unlinked = state_move(e, SLOT_TAIL, SLOT_REMOVED) || state_move(e, SLOT_LINKING, SLOT_REMOVED);
+        if (unlinked)
+            break;
+    }
+    if (unlinked)
+        atomic_fetch_sub_explicit(&h->tail_count, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&h->live, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->removed_count, 1, memory_order_relaxed);
+    hnsw_repair_push(h, slot);
+    hnsw_user_retire(h, user);
+    kith_hnsw_reclaim(h);
+    return KITH_OK;
+}
+
+uint64_t kith_hnsw_set_user(struct kith_hnsw *h, uint32_t slot, uint64_t user)
+{
+    return atomic_exchange_explicit(&element_at(h, slot)->user, user, memory_order_acq_rel);
+}
+
+int kith_hnsw_defer(struct kith_hnsw *h, uint64_t user)
+{
+    if (hnsw_user_reserve(h) != KITH_OK)
+        return KITH_ENOMEM;
+    hnsw_user_retire(h, user);
+    return KITH_OK;
+}
+
+/* ---- one element ---- */
+
+bool kith_hnsw_is_live(const struct kith_hnsw *h, uint32_t slot)
+{
+    return slot < atomic_load_explicit(&h->slot_end, memory_order_acquire) && slot_has_chunk(h, slot) &&
+           state_is_live(state_at(h, slot));
+}
+
+uint32_t kith_hnsw_generation(const struct kith_hnsw *h, uint32_t slot)
+{
+    return atomic_load_explicit(&element_at(h, slot)->generation, memory_order_relaxed);
+}
+
+uint64_t kith_hnsw_user(const struct kith_hnsw *h, uint32_t slot)
+{
+    return atomic_load_explicit(&element_at(h, slot)->user, memory_order_acquire);
+}
+
+float kith_hnsw_norm(const struct kith_hnsw *h, uint32_t slot)
+{
+    return element_at(h, slot)->norm;
+}
+
+unsigned kith_hnsw_level(const struct kith_hnsw *h, uint32_t slot)
+{
+    return flags_level(flags_at(h, slot));
+}
+
+uint32_t kith_hnsw_links(const struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *out,
+                         uint32_t max)
+{
+    if (level > kith_hnsw_level(h, slot))
+        return 0;
+    _Atomic uint32_t *links = links_at(h, slot, level);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < links_room(h, level) && count < max; i++) {
+        uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+        if (link == KITH_HNSW_NONE)
+            break;
+        if (state_is_live(state_at(h, link)))
+            out[count++] = link;
+    }
+    return count;
+}
+
+/* ---- the whole ---- */
+
+uint64_t kith_hnsw_count(const struct kith_hnsw *h)
+{
+    return atomic_load_explicit(&h->live, memory_order_relaxed);
+}
+
+uint32_t kith_hnsw_slot_end(const struct kith_hnsw *h)
+{
+    return atomic_load_explicit(&h->slot_end, memory_order_acquire);
+}
+
+unsigned kith_hnsw_max_level(const struct kith_hnsw *h)
+{
+    uint32_t entry = atomic_load_explicit(&h->entry, memory_order_acquire);
+    return entry == KITH_HNSW_NONE ? 0 : flags_level(flags_at(h, entry));
+}
+
+uint32_t kith_hnsw_random(const struct kith_hnsw *h, struct kith_rng *rng)
+{
+    uint32_t end = kith_hnsw_slot_end(h);
+    if (!kith_hnsw_count(h))
+        return KITH_HNSW_NONE;
+    for (unsigned tries = 0; tries < 1000; tries++) {
+        uint32_t slot = (uint32_t)kith_rng_below(rng, end);
+        if (kith_hnsw_is_live(h, slot))
+            return slot;
+    }
+    /* Few are left among many: the n-th live one. */
+    uint64_t skip = kith_rng_below(rng, kith_hnsw_count(h));
+    for (uint32_t slot = 0; slot < end; slot++)
+        if (kith_hnsw_is_live(h, slot) && skip-- == 0)
+            return slot;
+    return KITH_HNSW_NONE;
+}
+
+struct kith_hnsw_backlog kith_hnsw_get_backlog(const struct kith_hnsw *h)
+{
+    uint64_t tail = atomic_load_explicit(&h->tail_count, memory_order_relaxed);
+    return (struct kith_hnsw_backlog){
+        .tail = tail,
+        .deleted = atomic_load_explicit(&h->removed_count, memory_order_relaxed),
+        .crowded = tail >= h->options.tail_max,
+        .work_pending = tail > 0 || hnsw_repair_pending(h),
+    };
+}

@@ -1,0 +1,399 @@
+/* The inside of the index: what src/vec's own files share.
+ *
+ * An element is a row in four regions that grow together, so that what a walk reads is packed:
+ *
+ *     codes     the vector's code, padded to a whole cache line where it is longer than half of one
+ *     scales    float, I8 only: 1 / |code|, so that cos = dot * scale * scale
+ *     links     2m slots of level 0, ended by NONE
+ *     elements  all else: the user's word, norm, state, level
+ *
+ * and, for one element in m, rows of m links for the levels above in the region `upper`.
+ *
+ * Who writes what: slots, chunks, rows and generations are the writer's. Links are atomics: written under the
+ * element's lock bit, read without. State changes by compare-and-swap. What a search may still read is given
+ * back only when every search that was running has ended (epoch.h). */
+#ifndef KITH_VEC_INDEX_H
+#define KITH_VEC_INDEX_H
+
+#include "base/assert.h"
+#include "vec/epoch.h"
+#include "vec/hnsw.h"
+#include "vec/kernels.h"
+#include "vec/region.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define SLOT_MAX    0x7ffffffeu /* the top bit marks a candidate as expanded */
+#define EXPANDED    0x80000000u
+#define NEAR_ZERO   1e-6f /* cosine distances up to here are equal vectors: rounding makes as much */
+#define WALK_EF_MAX 16384 /* a sorted pool gets slow beyond; an exact scan is as fast */
+
+enum slot_state {
+    SLOT_FREE,
+    SLOT_TAIL,    /* in the tail, unlinked */
+    SLOT_LINKING, /* a worker links it; still in the tail for searches */
+    SLOT_LINKED,
+    SLOT_REMOVED, /* hidden; its links still carry walks */
+    SLOT_DYING,   /* in a repair round: nothing links to it any more once the round is over */
+};
+
+#define FLAG_STATE 0x07u
+#define FLAG_LOCK  0x08u
+#define FLAG_LEVEL 0xf0u
+
+struct element {
+    _Atomic uint64_t user;
+    float norm, range;
+    _Atomic uint32_t upper; /* first row in `upper` (level 1); when free: the next free slot */
+    _Atomic uint16_t generation;
+    _Atomic uint8_t in_links; /* level-0 links to it; stays at 255 once there */
+    _Atomic uint8_t flags;    /* state, lock, level */
+};
+static_assert(sizeof(struct element) == 24, "elements are counted in bytes");
+
+struct candidate {
+    float distance;
+    uint32_t slot; /* | EXPANDED */
+};
+
+/* Sorted, nearest first, at most `capacity`. */
+struct pool {
+    struct candidate *items;
+    uint32_t count, capacity, room; /* room: allocated */
+    uint32_t next;                  /* all before it are expanded */
+};
+
+/* What distances are taken from: a code in the index's own form. */
+struct target {
+    const void *code;
+    float scale;
+};
+
+/* A thread's working memory, lent for one search or one step of work. The epoch's pin is in it. */
+struct scratch {
+    struct epoch_pin pin; /* first: on its own cache line */
+    _Atomic bool busy;
+    uint64_t *visited; /* a bit a slot */
+    uint32_t visited_words;
+    struct pool pool, found;
+    uint32_t *gathered; /* unseen slots of one hop */
+    float *distances;   /* theirs */
+    uint32_t gathered_room;
+    struct candidate *sorted; /* for choosing links: 2m + 1 or ef, whichever is more */
+    uint32_t sorted_room;
+    uint32_t *chosen;  /* (levels + 1) * 2m */
+    void *query_code;  /* of the query, padded with zeros */
+    float *query_unit; /* normalised */
+    struct target target;
+    struct kith_hnsw_profile profile;
+};
+
+#define SCRATCH_MAX 256
+
+/* The unlinked tail: a ring of what was added, oldest first. Entries are never changed; whether one is still
+ * unlinked is in the element's state. */
+struct tail_ring {
+    uint64_t mask;
+    _Atomic uint64_t entries[]; /* ef << 32 | slot */
+};
+
+struct removed_user {
+    uint64_t epoch, user;
+};
+
+/* Slots out of the graph that wait for a grace period. */
+struct dead_batch {
+    struct dead_batch *next;
+    uint64_t epoch;
+    uint32_t count;
+    uint32_t slots[];
+};
+
+struct retired_memory {
+    uint64_t epoch;
+    void *memory;
+    size_t bytes; /* for region_free; 0: free() */
+};
+
+enum repair_phase {
+    REPAIR_IDLE,
+    REPAIR_GRACE,   /* until those that saw the elements live have ended */
+    REPAIR_SCAN,    /* over all elements: links to the dying are replaced */
+    REPAIR_ORPHANS, /* over the dying: whom only they linked to is linked again */
+};
+
+/* See repair.c and sweep.c. */
+struct repair {
+    pthread_mutex_t lock; /* all but the atomics; held for short */
+    enum repair_phase phase;
+    uint32_t *removed; /* waiting for a round */
+    uint32_t removed_count, removed_room;
+    _Atomic uint32_t waiting; /* removed_count, to be read without the lock */
+    _Atomic bool in_round;    /* phase != REPAIR_IDLE, likewise */
+    struct dead_batch *batch; /* in the round */
+    struct dead_batch *dead;  /* out of it: the writer frees them after their epoch */
+    uint64_t epoch;           /* when the round began */
+    uint32_t next, end, busy; /* what is handed out of the phase's work, and to how many */
+    bool failed;              /* memory ran out: the phase starts over */
+    uint32_t best;            /* the highest element seen, should the entry point die */
+    unsigned best_level;
+    _Atomic uint64_t changes; /* links and removals since the last sweep */
+    _Atomic bool sweeping;    /* sweep.active, to be read by all */
+    unsigned sweeps_in_vain;  /* in a row that found something */
+    struct sweep {
+        bool busy, active;
+        uint64_t *seen;
+        uint32_t seen_words;
+        uint32_t *reached;
+        uint32_t reached_count, reached_room, next;
+        unsigned level;
+        uint32_t check_next, found;
+    } sweep;
+};
+
+struct kith_hnsw {
+    struct kith_hnsw_options options;
+    const struct kith_kernels *kernels;
+    size_t code_bytes;  /* as saved */
+    size_t code_stride; /* as stored */
+    uint32_t links0, links_upper;
+    double level_scale;
+    struct region codes, scales, links, elements, upper;
+    _Atomic uint32_t chunks; /* bit k: chunk k of the four is there */
+    _Atomic uint32_t slot_end;
+    _Atomic uint32_t entry;
+    _Atomic uint64_t live, tail_count, removed_count, bytes;
+    struct epoch epoch;
+    _Atomic(struct scratch *) scratches[SCRATCH_MAX];
+    _Atomic uint32_t scratch_count;
+    _Atomic uint64_t scratch_bytes;
+    _Atomic(struct tail_ring *) ring;
+    _Atomic uint64_t tail_head, tail_end, tail_claim;
+    struct repair repair;
+
+    /* The writer's own. */
+    uint64_t added;      /* ever: numbers the elements for their levels */
+    uint32_t slot_limit; /* restored slots are below */
+    uint32_t free_head[REGION_CHUNKS], bump[REGION_CHUNKS], used[REGION_CHUNKS];
+    uint32_t upper_bump, upper_free[KITH_HNSW_LEVEL_MAX + 1]; /* free runs by length */
+    uint64_t level_counts[KITH_HNSW_LEVEL_MAX + 1];
+    struct removed_user *users; /* a queue: the epochs do not fall */
+    size_t users_first, users_count, users_room;
+    struct retired_memory *retired;
+    size_t retired_count, retired_room;
+};
+
+/* ---- addresses ---- */
+
+static inline struct element *element_at(const struct kith_hnsw *h, uint32_t slot)
+{
+    return region_at(&h->elements, slot);
+}
+
+static inline const void *code_at(const struct kith_hnsw *h, uint32_t slot)
+{
+    return region_at(&h->codes, slot);
+}
+
+static inline float scale_at(const struct kith_hnsw *h, uint32_t slot)
+{
+    return h->options.codes == KITH_HNSW_I8 ? *(const float *)region_at(&h->scales, slot) : 1.0f;
+}
+
+static inline bool slot_has_chunk(const struct kith_hnsw *h, uint32_t slot)
+{
+    return slot <= SLOT_MAX && atomic_load_explicit(&h->chunks, memory_order_acquire) >>
+                                       region_chunk_of(h->elements.shift, slot) &
+                                   1;
+}
+
+static inline unsigned flags_level(uint8_t flags)
+{
+    return flags >> 4;
+}
+
+static inline uint8_t flags_at(const struct kith_hnsw *h, uint32_t slot)
+{
+    return atomic_load_explicit(&element_at(h, slot)->flags, memory_order_acquire);
+}
+
+static inline enum slot_state state_at(const struct kith_hnsw *h, uint32_t slot)
+{
+    return (enum slot_state)(flags_at(h, slot) & FLAG_STATE);
+}
+
+static inline bool state_is_live(enum slot_state state)
+{
+    return state == SLOT_TAIL || state == SLOT_LINKING || state == SLOT_LINKED;
+}
+
+/* The links of `slot` at `level`, which it must have. */
+static inline _Atomic uint32_t *links_at(const struct kith_hnsw *h, uint32_t slot, unsigned level)
+{
+    if (level == 0)
+        return region_at(&h->links, slot);
+    uint32_t row = atomic_load_explicit(&element_at(h, slot)->upper, memory_order_relaxed);
+    return region_at(&h->upper, row + level - 1);
+}
+
+static inline uint32_t links_room(const struct kith_hnsw *h, unsigned level)
+{
+    return level ? h->links_upper : h->links0;
+}
+
+/* Copies the links to out[0..links_room) and returns how many. */
+static inline uint32_t links_copy(const struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *out)
+{
+    _Atomic uint32_t *links = links_at(h, slot, level);
+    uint32_t room = links_room(h, level), count = 0;
+    for (uint32_t link; count < room; out[count++] = link) {
+        link = atomic_load_explicit(&links[count], memory_order_acquire);
+        if (link == KITH_HNSW_NONE)
+            break;
+    }
+    return count;
+}
+
+/* Changes the state if it is `from`; the other flags may change beside. */
+static inline bool state_move(struct element *e, enum slot_state from, enum slot_state to)
+{
+    uint8_t flags = atomic_load_explicit(&e->flags, memory_order_relaxed);
+    do {
+        if ((flags & FLAG_STATE) != from)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&e->flags, &flags, (uint8_t)((flags & ~FLAG_STATE) | to),
+                                                    memory_order_acq_rel, memory_order_relaxed));
+    return true;
+}
+
+void hnsw_element_lock(struct element *e);
+static inline void hnsw_element_unlock(struct element *e)
+{
+    atomic_fetch_and_explicit(&e->flags, (uint8_t)~FLAG_LOCK, memory_order_release);
+}
+
+/* ---- codes.c ---- */
+
+size_t hnsw_code_bytes(const struct kith_hnsw_options *options);
+/* Encodes vector into code[0..code_stride); returns what the element keeps. */
+void hnsw_encode(const struct kith_hnsw *h, const float *vector, void *code, float *unit, float *norm,
+                 float *range, float *scale);
+/* The scale that belongs to a code. */
+float hnsw_code_scale(const struct kith_hnsw *h, const void *code);
+/* Distances from the target to each slot. */
+void hnsw_distances(const struct kith_hnsw *h, struct target target, const uint32_t *slots, uint32_t count,
+                    float *out);
+/* As above, but from the normalised vector itself where that is finer than its code. */
+void hnsw_fine_distances(const struct kith_hnsw *h, const float *unit, struct target target,
+                         const uint32_t *slots, uint32_t count, float *out);
+static inline struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot)
+{
+    return (struct target){code_at(h, slot), scale_at(h, slot)};
+}
+
+/* ---- scratch.c ---- */
+
+/* Lends a scratch with the epoch pinned: nothing read from here on is freed until it is given back. NULL: no
+ * memory. */
+struct scratch *hnsw_scratch_take(struct kith_hnsw *h);
+void hnsw_scratch_give(struct kith_hnsw *h, struct scratch *s);
+void hnsw_scratch_close(struct scratch *s);
+/* What was tagged below this can be held by nobody. */
+uint64_t hnsw_epoch_oldest(const struct kith_hnsw *h);
+/* Room for a pool of ef, and no slot visited. KITH_ENOMEM. */
+int hnsw_scratch_prepare(struct kith_hnsw *h, struct scratch *s, uint32_t ef);
+int hnsw_pool_reserve(struct kith_hnsw *h, struct pool *pool, uint32_t capacity);
+
+/* Marks it; returns whether it was marked already. Slots past the map (added since) count as visited. */
+static inline bool visit(struct scratch *s, uint32_t slot)
+{
+    if (slot / 64 >= s->visited_words)
+        return true;
+    uint64_t bit = (uint64_t)1 << slot % 64, word = s->visited[slot / 64];
+    s->visited[slot / 64] = word | bit;
+    return word & bit;
+}
+void hnsw_forget_visited(struct scratch *s);
+
+/* ---- walk.c ---- */
+
+/* Inserts in order; returns false when it is full of nearer ones. */
+bool hnsw_pool_insert(struct pool *pool, float distance, uint32_t slot);
+/* Goes down from the entry point to `level` + 1 greedily; returns the nearest slot met, NONE when the graph
+ * is empty. *top: the entry point's level. */
+uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target target, unsigned level,
+                      float *distance, unsigned *top);
+/* Best-first walk at a level from what is in s->pool until nothing in it is left to expand. zero_max:
+ * candidates equal to the target that are let in. */
+void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, unsigned level,
+               uint32_t zero_max);
+
+/* ---- link.c ---- */
+
+/* Links a slot in state LINKING; the caller moves its state. KITH_ENOMEM, or KITH_EAGAIN when all that is in
+ * the graph is on its way out: nothing has changed. */
+int hnsw_link(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t ef);
+/* Gives a linked element links, and links to it, on level 0 anew. KITH_ENOMEM. */
+int hnsw_relink(struct kith_hnsw *h, struct scratch *s, uint32_t slot);
+/* Writes the links of a level if they still are `before`, and keeps count of the links to each. */
+bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
+                        uint32_t before_count, const uint32_t *after, uint32_t after_count);
+void hnsw_sort_candidates(struct candidate *items, uint32_t count);
+bool hnsw_is_shadowed(const struct kith_hnsw *h, const struct candidate *candidate, const uint32_t *chosen,
+                      uint32_t count);
+void hnsw_in_links_add(struct kith_hnsw *h, uint32_t slot, int change);
+/* Keeps of items[0..count), sorted by distance to one element, at most `max` that are not nearer to each
+ * other than to it. Returns how many; their slots go to out. */
+uint32_t hnsw_choose(const struct kith_hnsw *h, const struct candidate *items, uint32_t count, uint32_t max,
+                     uint32_t *out);
+/* Adds the link from -> to, making room where there is none. force: room is made in any case. */
+void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to, unsigned level,
+                  bool force);
+
+/* ---- tail.c ---- */
+
+/* [writer] Room for one more; then push cannot fail. */
+int hnsw_tail_reserve(struct kith_hnsw *h);
+void hnsw_tail_push(struct kith_hnsw *h, uint32_t slot, uint32_t ef);
+/* Copies slots that are still unlinked from *position on (start at tail_head) and moves it; 0 at the end. */
+uint32_t hnsw_tail_read(const struct kith_hnsw *h, uint64_t *position, uint32_t *slots, uint32_t room);
+/* Takes the next unlinked slot and sets it LINKING. */
+bool hnsw_tail_claim(struct kith_hnsw *h, uint32_t *slot, uint32_t *ef);
+/* A claimed slot was put back: claims start over. */
+void hnsw_tail_rewind(struct kith_hnsw *h);
+/* Moves the head past what is over. Pinned, or the writer. */
+void hnsw_tail_trim(struct kith_hnsw *h);
+
+/* ---- slots.c [writer] ---- */
+
+/* Empty links, that level, state FREE until the caller publishes it. */
+int hnsw_slot_take(struct kith_hnsw *h, unsigned level, uint32_t *slot);
+/* Takes that very slot, for restore; hnsw_slots_index when all are there. */
+int hnsw_slot_take_at(struct kith_hnsw *h, unsigned level, uint32_t slot);
+void hnsw_slots_index(struct kith_hnsw *h);
+void hnsw_slot_give(struct kith_hnsw *h, uint32_t slot);
+/* Room to retire one more; then retire cannot fail. */
+int hnsw_retire_reserve(struct kith_hnsw *h, size_t extra);
+void hnsw_retire(struct kith_hnsw *h, void *memory, size_t bytes);
+/* The same for a removed element's user word. */
+int hnsw_user_reserve(struct kith_hnsw *h);
+void hnsw_user_retire(struct kith_hnsw *h, uint64_t user);
+
+/* ---- repair.c, sweep.c ---- */
+
+/* [writer] Room for one more removed slot: then push cannot fail. */
+int hnsw_repair_reserve(struct kith_hnsw *h);
+void hnsw_repair_push(struct kith_hnsw *h, uint32_t slot);
+/* [writer] Gives unused room back. */
+void hnsw_repair_trim(struct kith_hnsw *h);
+void hnsw_repair_fini(struct kith_hnsw *h);
+/* Whether a step without `all` would have something to do. */
+bool hnsw_repair_pending(const struct kith_hnsw *h);
+/* One step of a round; 1 when done, 0 when there is nothing to do now, or KITH_ENOMEM. */
+int hnsw_repair_step(struct kith_hnsw *h, struct scratch *s, bool all);
+/* One step of a sweep; as above. */
+int hnsw_sweep_step(struct kith_hnsw *h, struct scratch *s, bool all);
+bool hnsw_sweep_pending(const struct kith_hnsw *h, bool all);
+
+#endif

@@ -1,0 +1,297 @@
+/* Linking an element into the graph (Malkov & Yashunin 2018, algorithms 1 and 4). Planning is a search and
+ * shares nothing; a commit locks one element at a time, for the time it takes to write its links: what to
+ * keep of a full list is worked out before, and tried again should the list have changed meanwhile.
+ *
+ * Equal vectors: a link to an equal is worth little, and hundreds of them shut an element in. So few equals
+ * are looked at while planning, a quarter of an element's links at most go to equals, and an equal never
+ * stands in the way of another candidate. */
+#include "vec/index.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPINS_BEFORE_YIELD = 64, CONNECT_TRIES = 8, SEEDS = 4 };
+
+void hnsw_element_lock(struct element *e)
+{
+    for (unsigned spins = 0;
+         atomic_fetch_or_explicit(&e->flags, FLAG_LOCK, memory_order_acquire) & FLAG_LOCK;)
+        if (++spins % SPINS_BEFORE_YIELD == 0)
+            sched_yield();
+}
+
+/* ---- choosing ---- */
+
+/* Whether a chosen element is nearer to the candidate than the centre is. */
+bool hnsw_is_shadowed(const struct kith_hnsw *h, const struct candidate *candidate, const uint32_t *chosen,
+                      uint32_t count)
+{
+    struct target target = hnsw_target(h, candidate->slot);
+    float distances[4];
+    for (uint32_t i = 0; i < count; i += 4) {
+        uint32_t batch = count - i < 4 ? count - i : 4;
+        hnsw_distances(h, target, chosen + i, batch, distances);
+        for (uint32_t k = 0; k < batch; k++)
+            if (distances[k] < candidate->distance)
+                return true;
+    }
+    return false;
+}
+
+uint32_t hnsw_choose(const struct kith_hnsw *h, const struct candidate *items, uint32_t count, uint32_t max,
+                     uint32_t *out)
+{
+    uint32_t zeros = 0, zeros_max = max / 4 ? max / 4 : 1;
+    /* Equals go to the end of out while choosing, where they shadow nobody. */
+    uint32_t chosen = 0;
+    for (uint32_t i = 0; i < count && chosen + zeros < max; i++) {
+        if (items[i].distance <= NEAR_ZERO) {
+            if (zeros < zeros_max)
+                out[max - ++zeros] = items[i].slot;
+        } else if (!hnsw_is_shadowed(h, &items[i], out, chosen)) {
+            out[chosen++] = items[i].slot;
+        }
+    }
+    memmove(out + chosen, out + max - zeros, zeros * sizeof *out);
+    return chosen + zeros;
+}
+
+static int by_distance(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->distance != y->distance)
+        return x->distance < y->distance ? -1 : 1;
+    return (x->slot > y->slot) - (x->slot < y->slot);
+}
+
+void hnsw_sort_candidates(struct candidate *items, uint32_t count)
+{
+    for (uint32_t i = 1; i < count && count <= 64; i++) {
+        struct candidate item = items[i];
+        uint32_t at = i;
+        for (; at > 0 && by_distance(&item, &items[at - 1]) < 0; at--)
+            items[at] = items[at - 1];
+        items[at] = item;
+    }
+    if (count > 64)
+        qsort(items, count, sizeof *items, by_distance);
+}
+
+/* ---- committing ---- */
+
+void hnsw_in_links_add(struct kith_hnsw *h, uint32_t slot, int change)
+{
+    _Atomic uint8_t *in_links = &element_at(h, slot)->in_links;
+    uint8_t count = atomic_load_explicit(in_links, memory_order_relaxed);
+    do {
+        if (count == UINT8_MAX || (change < 0 && count == 0))
+            return;
+    } while (!atomic_compare_exchange_weak_explicit(in_links, &count, (uint8_t)(count + change),
+                                                    memory_order_relaxed, memory_order_relaxed));
+}
+
+static bool contains(const uint32_t *list, uint32_t count, uint32_t slot)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i] == slot)
+            return true;
+    return false;
+}
+
+bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
+                        uint32_t before_count, const uint32_t *after, uint32_t after_count)
+{
+    struct element *e = element_at(h, slot);
+    _Atomic uint32_t *links = links_at(h, slot, level);
+    uint32_t room = links_room(h, level);
+    bool same = true;
+    hnsw_element_lock(e);
+    for (uint32_t i = 0; same && i < before_count; i++)
+        same = atomic_load_explicit(&links[i], memory_order_relaxed) == before[i];
+    if (same && before_count < room)
+        same = atomic_load_explicit(&links[before_count], memory_order_relaxed) == KITH_HNSW_NONE;
+    if (same) {
+        for (uint32_t i = 0; i < after_count; i++)
+            atomic_store_explicit(&links[i], after[i], memory_order_release);
+        for (uint32_t i = after_count; i < before_count; i++)
+            atomic_store_explicit(&links[i], KITH_HNSW_NONE, memory_order_release);
+    }
+    hnsw_element_unlock(e);
+    if (!same || level)
+        return same;
+    for (uint32_t i = 0; i < after_count; i++)
+        if (!contains(before, before_count, after[i]))
+            hnsw_in_links_add(h, after[i], 1);
+    for (uint32_t i = 0; i < before_count; i++)
+        if (!contains(after, after_count, before[i]))
+            hnsw_in_links_add(h, before[i], -1);
+    return true;
+}
+
+/* The links of `from` (and `to`) cut down to what fits, `to` and those that nobody else links to kept where
+ * there is room, or in any case for `to` when forced. */
+static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t from, const uint32_t *links,
+                             uint32_t count, uint32_t to, unsigned level, bool force, uint32_t *out)
+{
+    uint32_t max = links_room(h, level);
+    memcpy(s->gathered, links, count * sizeof *links);
+    s->gathered[count++] = to;
+    hnsw_distances(h, hnsw_target(h, from), s->gathered, count, s->distances);
+    for (uint32_t i = 0; i < count; i++)
+        s->sorted[i] = (struct candidate){s->distances[i], s->gathered[i]};
+    hnsw_sort_candidates(s->sorted, count);
+    uint32_t kept = hnsw_choose(h, s->sorted, count, max, out);
+    for (uint32_t i = 0; level == 0 && i < count && kept < max; i++) {
+        uint32_t slot = s->sorted[i].slot;
+        if (slot != to && !contains(out, kept, slot) &&
+            atomic_load_explicit(&element_at(h, slot)->in_links, memory_order_relaxed) <= 1)
+            out[kept++] = slot;
+    }
+    if (force && !contains(out, kept, to))
+        out[kept < max ? kept++ : max - 1] = to;
+    return kept;
+}
+
+void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to, unsigned level,
+                  bool force)
+{
+    uint32_t room = links_room(h, level);
+    uint32_t *before = s->chosen + (KITH_HNSW_LEVEL_MAX + 1) * h->links0,
+             *after = s->gathered + h->links0 + 1;
+    for (int tries = 0; tries < CONNECT_TRIES; tries++) {
+        uint32_t count = links_copy(h, from, level, before), after_count;
+        if (contains(before, count, to))
+            return;
+        if (count < room) {
+            memcpy(after, before, count * sizeof *after);
+            after[count] = to;
+            after_count = count + 1;
+        } else {
+            after_count = choose_again(h, s, from, before, count, to, level, force, after);
+        }
+        if (hnsw_links_replace(h, from, level, before, count, after, after_count))
+            return;
+    }
+}
+
+/* ---- one element ---- */
+
+/* Plans the links of one level from what s->pool holds; those chosen go to out. */
+static uint32_t plan_level(struct kith_hnsw *h, struct scratch *s, uint32_t slot, struct target target,
+                           unsigned level, uint32_t ef, uint32_t *out)
+{
+    hnsw_walk(h, s, target, level, ef / 4 + 1);
+    uint32_t count = 0, removed = 0;
+    for (uint32_t i = 0; i < s->pool.count; i++) {
+        struct candidate item = {s->pool.items[i].distance, s->pool.items[i].slot & ~EXPANDED};
+        enum slot_state state = state_at(h, item.slot);
+        if (state == SLOT_LINKED || state == SLOT_LINKING)
+            s->sorted[count++] = item;
+        else if (state == SLOT_REMOVED && count == 0)
+            s->sorted[removed++] = item; /* overwritten by the first that is live */
+    }
+    if (count == 0)
+        count = removed;
+    return hnsw_choose(h, s->sorted, count, h->options.m, out);
+}
+
+/* The next level's walk starts from the nearest that this one found. */
+static void seed_next_level(struct scratch *s, uint32_t slot)
+{
+    hnsw_forget_visited(s);
+    visit(s, slot);
+    s->pool.next = 0;
+    if (s->pool.count > SEEDS)
+        s->pool.count = SEEDS;
+    for (uint32_t i = 0; i < s->pool.count; i++) {
+        s->pool.items[i].slot &= ~EXPANDED;
+        visit(s, s->pool.items[i].slot);
+    }
+}
+
+/* Makes the slot the entry point where there is none. */
+static bool become_entry(struct kith_hnsw *h, uint32_t slot)
+{
+    uint32_t none = KITH_HNSW_NONE;
+    return atomic_compare_exchange_strong(&h->entry, &none, slot);
+}
+
+/* Makes the slot the entry point where that is lower. */
+static void raise_entry(struct kith_hnsw *h, uint32_t slot, unsigned level)
+{
+    uint32_t entry = atomic_load(&h->entry);
+    while (entry != KITH_HNSW_NONE && flags_level(flags_at(h, entry)) < level &&
+           !atomic_compare_exchange_weak(&h->entry, &entry, slot))
+        ;
+}
+
+static void commit(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsigned top,
+                   const uint32_t *counts)
+{
+    /* Its own links on every level first: whoever finds it can go on from it. */
+    for (unsigned level = 0; level <= top; level++)
+        hnsw_links_replace(h, slot, level, NULL, 0, s->chosen + level * h->links0, counts[level]);
+    for (unsigned level = 0; level <= top; level++)
+        for (uint32_t i = 0; i < counts[level]; i++)
+            hnsw_connect(h, s, s->chosen[level * h->links0 + i], slot, level, false);
+    if (atomic_load_explicit(&element_at(h, slot)->in_links, memory_order_relaxed) == 0)
+        hnsw_connect(h, s, s->chosen[0], slot, 0, true);
+}
+
+int hnsw_link(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t ef)
+{
+    unsigned own_level = flags_level(flags_at(h, slot)), top = 0;
+    uint32_t counts[KITH_HNSW_LEVEL_MAX + 1] = {0};
+    ef = ef < h->options.m ? h->options.m : ef > WALK_EF_MAX ? WALK_EF_MAX : ef;
+    if (hnsw_scratch_prepare(h, s, ef) != KITH_OK)
+        return KITH_ENOMEM;
+    struct target target = hnsw_target(h, slot);
+    float distance;
+    uint32_t start = hnsw_descend(h, s, target, own_level, &distance, &top);
+    if (start == KITH_HNSW_NONE)
+        return become_entry(h, slot) ? KITH_OK : KITH_EAGAIN;
+    if (own_level < top)
+        top = own_level;
+    visit(s, start);
+    visit(s, slot);
+    hnsw_pool_insert(&s->pool, distance, start);
+    for (unsigned level = top + 1; level-- > 0;) {
+        counts[level] = plan_level(h, s, slot, target, level, ef, s->chosen + level * h->links0);
+        seed_next_level(s, slot);
+    }
+    if (counts[0] == 0)
+        return KITH_EAGAIN;
+    commit(h, s, slot, top, counts);
+    raise_entry(h, slot, own_level);
+    return KITH_OK;
+}
+
+int hnsw_relink(struct kith_hnsw *h, struct scratch *s, uint32_t slot)
+{
+    uint32_t ef = h->options.ef_construction, *chosen = s->chosen, *merged = s->chosen + h->links0;
+    if (hnsw_scratch_prepare(h, s, ef) != KITH_OK)
+        return KITH_ENOMEM;
+    struct target target = hnsw_target(h, slot);
+    float distance;
+    unsigned top;
+    uint32_t start = hnsw_descend(h, s, target, 0, &distance, &top);
+    if (start == KITH_HNSW_NONE || start == slot)
+        return KITH_OK;
+    visit(s, start);
+    visit(s, slot);
+    hnsw_pool_insert(&s->pool, distance, start);
+    uint32_t count = plan_level(h, s, slot, target, 0, ef, chosen), tries = 0;
+    for (bool done = !count; !done && tries < CONNECT_TRIES; tries++) {
+        uint32_t before = links_copy(h, slot, 0, merged), after = before;
+        uint32_t *list = s->gathered;
+        memcpy(list, merged, before * sizeof *list);
+        for (uint32_t i = 0; i < count && after < h->links0; i++)
+            if (!contains(list, after, chosen[i]))
+                list[after++] = chosen[i];
+        done = hnsw_links_replace(h, slot, 0, merged, before, list, after);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        hnsw_connect(h, s, chosen[i], slot, 0, i == 0);
+    return KITH_OK;
+}

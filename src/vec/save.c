@@ -1,0 +1,270 @@
+/* An index as bytes, element by element, so that a checkpoint can take it piece by piece while it changes.
+ * What a record says of others (its links) may be out of date by the time it is read; restore_finish keeps
+ * what holds.
+ *
+ *     header    u8 version; varint dim; u8 codes; u8 metric; varint m, ef_construction; u64 seed, added;
+ * varint slot end element   u8 top level, | 0x80 when linked; f32 norm; f32 range (I8 only); the code;
+ *               linked: for each level from 0: varint count, u32 slots
+ *
+ * All little-endian. Restored bytes are not trusted: each number is checked before it is used. */
+#include "vec/index.h"
+
+#include "base/varint.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "codes are kept in memory as they are saved: little-endian"
+#endif
+
+enum { VERSION = 1, LINKED_BIT = 0x80, SLOTS_AT_LEAST = 1 << 22, SLOTS_GROW = 4 };
+
+/* ---- saving ---- */
+
+void kith_hnsw_save_header(const struct kith_hnsw *h, struct kith_buf *out)
+{
+    kith_buf_append_char(out, VERSION);
+    kith_buf_append_varint(out, h->options.dim);
+    kith_buf_append_char(out, (char)h->options.codes);
+    kith_buf_append_char(out, (char)h->options.metric);
+    kith_buf_append_varint(out, h->options.m);
+    kith_buf_append_varint(out, h->options.ef_construction);
+    kith_buf_append_u64(out, h->options.seed);
+    kith_buf_append_u64(out, h->added);
+    kith_buf_append_varint(out, kith_hnsw_slot_end(h));
+}
+
+static void append_links(const struct kith_hnsw *h, uint32_t slot, unsigned level, struct kith_buf *out)
+{
+    _Atomic uint32_t *links = links_at(h, slot, level);
+    uint32_t room = links_room(h, level), count = 0;
+    char *to = kith_buf_reserve(out, KITH_VARINT_MAX + (size_t)room * 4);
+    if (!to)
+        return;
+    /* The count goes before, and is known after: its bytes are those of the most there can be. */
+    size_t count_bytes = kith_varint_size(room);
+    for (uint32_t i = 0; i < room; i++) {
+        uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+        if (link == KITH_HNSW_NONE)
+            break;
+        if (state_is_live(state_at(h, link)))
+            kith_put_u32(to + count_bytes + 4 * (size_t)count++, link);
+    }
+    size_t used = kith_varint_put(to, count);
+    memmove(to + used, to + count_bytes, 4 * (size_t)count);
+    out->length += used + 4 * (size_t)count;
+}
+
+void kith_hnsw_save_element(const struct kith_hnsw *h, uint32_t slot, struct kith_buf *out)
+{
+    const struct element *e = element_at(h, slot);
+    uint8_t flags = flags_at(h, slot);
+    bool linked = (flags & FLAG_STATE) == SLOT_LINKED;
+    kith_buf_append_char(out, (char)(flags_level(flags) | (linked ? LINKED_BIT : 0)));
+    kith_buf_append(out, &e->norm, sizeof e->norm);
+    if (h->options.codes == KITH_HNSW_I8)
+        kith_buf_append(out, &e->range, sizeof e->range);
+    kith_buf_append(out, code_at(h, slot), h->code_bytes);
+    for (unsigned level = 0; linked && level <= flags_level(flags); level++)
+        append_links(h, slot, level, out);
+}
+
+/* ---- restoring ---- */
+
+int kith_hnsw_restore_open(struct kith_hnsw **out, struct kith_slice header,
+                           const struct kith_hnsw_options *options)
+{
+    struct kith_reader r = kith_reader(header);
+    struct kith_hnsw_options o = *options;
+    uint8_t version = kith_reader_u8(&r);
+    if (!r.failed && version > VERSION)
+        return KITH_EVERSION;
+    uint64_t dim = kith_reader_varint(&r);
+    o.codes = (enum kith_hnsw_codes)kith_reader_u8(&r);
+    o.metric = (enum kith_hnsw_metric)kith_reader_u8(&r);
+    uint64_t m = kith_reader_varint(&r), ef = kith_reader_varint(&r);
+    o.seed = kith_reader_u64(&r);
+    uint64_t added = kith_reader_u64(&r), end = kith_reader_varint(&r);
+    if (r.failed || version != VERSION || r.length || dim > KITH_HNSW_DIM_MAX || m < KITH_HNSW_M_MIN ||
+        m > KITH_HNSW_M_MAX || ef < 1 || ef > KITH_HNSW_EF_MAX || end > SLOT_MAX)
+        return KITH_ECORRUPT;
+    o.dim = (uint32_t)dim;
+    o.m = (uint32_t)m;
+    o.ef_construction = (uint32_t)ef;
+    int rc = kith_hnsw_open(out, &o);
+    if (rc != KITH_OK)
+        return rc == KITH_EINVAL ? KITH_ECORRUPT : rc;
+    (*out)->added = added;
+    uint64_t limit = end > SLOTS_AT_LEAST / SLOTS_GROW ? end * SLOTS_GROW : SLOTS_AT_LEAST;
+    (*out)->slot_limit = limit < SLOT_MAX ? (uint32_t)limit : SLOT_MAX;
+    return KITH_OK;
+}
+
+static bool code_is_sound(const struct kith_hnsw *h, struct kith_slice code)
+{
+    const char *bytes = code.data;
+    size_t dim = h->options.dim;
+    float value;
+    bool finite = true;
+    switch (h->options.codes) {
+    case KITH_HNSW_F32:
+        for (size_t i = 0; i < dim; i++) {
+            memcpy(&value, bytes + 4 * i, 4);
+            finite &= fabsf(value) <= 2; /* of a unit vector; NaN fails */
+        }
+        return finite;
+    case KITH_HNSW_I8:
+        return true;
+    case KITH_HNSW_BIN: /* no bits behind the last dimension */
+        for (size_t i = dim; i < 8 * code.length; i++)
+            finite &= !((uint8_t)bytes[i / 8] >> i % 8 & 1);
+        return finite;
+    }
+    return false;
+}
+
+struct record {
+    bool linked;
+    unsigned level;
+    float norm, range;
+    struct kith_slice code;
+    struct kith_slice links[KITH_HNSW_LEVEL_MAX + 1];
+};
+
+static float reader_float(struct kith_reader *r)
+{
+    float value = 0;
+    struct kith_slice bytes = kith_reader_bytes(r, sizeof value);
+    if (!r->failed)
+        memcpy(&value, bytes.data, sizeof value);
+    return value;
+}
+
+static bool parse(const struct kith_hnsw *h, struct kith_slice bytes, struct record *record)
+{
+    struct kith_reader r = kith_reader(bytes);
+    uint8_t first = kith_reader_u8(&r);
+    record->linked = first & LINKED_BIT;
+    record->level = first & ~LINKED_BIT;
+    record->norm = reader_float(&r);
+    record->range = h->options.codes == KITH_HNSW_I8 ? reader_float(&r) : 0;
+    record->code = kith_reader_bytes(&r, h->code_bytes);
+    /* Comparisons that NaN fails. */
+    if (r.failed || record->level > KITH_HNSW_LEVEL_MAX || !(record->norm >= 0 && record->norm <= FLT_MAX) ||
+        !(record->range >= 0 && record->range <= 2) || !code_is_sound(h, record->code))
+        return false;
+    for (unsigned level = 0; record->linked && level <= record->level; level++) {
+        uint64_t count = kith_reader_varint(&r);
+        if (r.failed || count > links_room(h, level))
+            return false;
+        record->links[level] = kith_reader_bytes(&r, 4 * count);
+    }
+    return !r.failed && r.length == 0;
+}
+
+int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_slice bytes, uint64_t user)
+{
+    struct record record;
+    if (slot >= h->slot_limit || !parse(h, bytes, &record))
+        return KITH_ECORRUPT;
+    if (slot_has_chunk(h, slot) && state_at(h, slot) != SLOT_FREE)
+        return KITH_EEXIST;
+    int rc = hnsw_slot_take_at(h, record.level, slot);
+    if (rc != KITH_OK)
+        return rc;
+    struct element *e = element_at(h, slot);
+    void *code = region_at(&h->codes, slot);
+    memset(code, 0, h->code_stride);
+    memcpy(code, record.code.data, record.code.length);
+    if (h->options.codes == KITH_HNSW_I8)
+        *(float *)region_at(&h->scales, slot) = hnsw_code_scale(h, code);
+    e->norm = record.norm;
+    e->range = record.range;
+    atomic_store_explicit(&e->user, user, memory_order_relaxed);
+    for (unsigned level = 0; record.linked && level <= record.level; level++) {
+        _Atomic uint32_t *links = links_at(h, slot, level);
+        for (size_t i = 0; i < record.links[level].length / 4; i++)
+            atomic_store_explicit(&links[i], kith_get_u32(record.links[level].data + 4 * i),
+                                  memory_order_relaxed);
+    }
+    atomic_fetch_add_explicit(&h->live, 1, memory_order_relaxed);
+    state_move(e, SLOT_FREE, record.linked ? SLOT_LINKED : SLOT_TAIL);
+    return KITH_OK;
+}
+
+/* A link is kept when it leads to a linked element that has the level, and was not there already. */
+static uint32_t keep_sound_links(struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *list)
+{
+    _Atomic uint32_t *links = links_at(h, slot, level);
+    uint32_t room = links_room(h, level), count = links_copy(h, slot, level, list), kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t link = list[i];
+        bool sound = link != slot && slot_has_chunk(h, link);
+        if (sound) {
+            uint8_t flags = flags_at(h, link);
+            sound = (flags & FLAG_STATE) == SLOT_LINKED && flags_level(flags) >= level;
+        }
+        for (uint32_t k = 0; sound && k < kept; k++)
+            sound = list[k] != link;
+        if (sound)
+            list[kept++] = link;
+    }
+    for (uint32_t i = 0; i < room && kept < count; i++)
+        atomic_store_explicit(&links[i], i < kept ? list[i] : KITH_HNSW_NONE, memory_order_relaxed);
+    for (uint32_t i = 0; level == 0 && i < kept; i++)
+        hnsw_in_links_add(h, list[i], 1);
+    return count - kept;
+}
+
+/* Links kept by both rules, the entry point, and how many links were dropped. */
+static uint64_t mend_restored(struct kith_hnsw *h, uint32_t *list)
+{
+    uint64_t dropped = 0;
+    uint32_t end = kith_hnsw_slot_end(h), best = KITH_HNSW_NONE;
+    unsigned best_level = 0;
+    for (uint32_t slot = 0; slot < end; slot++) {
+        if (!slot_has_chunk(h, slot) || state_at(h, slot) != SLOT_LINKED)
+            continue;
+        unsigned top = flags_level(flags_at(h, slot));
+        for (unsigned level = 0; level <= top; level++)
+            dropped += keep_sound_links(h, slot, level, list);
+        if (best == KITH_HNSW_NONE || top > best_level) {
+            best = slot;
+            best_level = top;
+        }
+    }
+    atomic_store(&h->entry, best);
+    return dropped;
+}
+
+int kith_hnsw_restore_finish(struct kith_hnsw *h)
+{
+    uint32_t *list = malloc(h->links0 * sizeof *list);
+    if (!list)
+        return KITH_ENOMEM;
+    hnsw_slots_index(h);
+    uint64_t changes = mend_restored(h, list);
+    free(list);
+    uint32_t end = kith_hnsw_slot_end(h);
+    for (uint32_t slot = 0; slot < end; slot++) {
+        if (!slot_has_chunk(h, slot))
+            continue;
+        enum slot_state state = state_at(h, slot);
+        /* Who has no link to it is for the sweep. */
+        if (state == SLOT_LINKED &&
+            !atomic_load_explicit(&element_at(h, slot)->in_links, memory_order_relaxed))
+            changes++;
+        if (state != SLOT_TAIL)
+            continue;
+        if (hnsw_tail_reserve(h) != KITH_OK)
+            return KITH_ENOMEM;
+        hnsw_tail_push(h, slot, h->options.ef_construction);
+    }
+    if (changes > 1) /* the entry point may well have none */
+        changes += h->added;
+    atomic_store(&h->repair.changes, changes);
+    return KITH_OK;
+}

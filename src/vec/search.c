@@ -1,0 +1,227 @@
+/* A search: which way to go (graph, scan, two-hop walk), the graph way, and the results. The walk compares
+ * codes with codes; the few nearest are then compared once more with the query itself, before it was rounded
+ * to a code. */
+#include "vec/search.h"
+#include "vec/index.h"
+
+#include <string.h>
+
+enum { DEFAULT_EF = 100, TAIL_BATCH = 32, PROBE = 256 };
+
+/* An exact scan looks at n codes in order; a walk at about 20 to 30 ef in disorder, and more than that with a
+ * filter. */
+enum { SCAN_BELOW = 8 };
+/* Of PROBE random elements passed by the filter: scan the passing ones up to here, walk over two hops up to
+ * there. */
+enum { SCAN_PASSES = 4, TWO_HOP_PASSES = 51 };
+
+bool hnsw_passes(struct search *search, uint32_t slot)
+{
+    const struct kith_hnsw_query *q = search->query;
+    if (!state_is_live(state_at(search->h, slot)))
+        return false;
+    if (!q->filter)
+        return true;
+    if (search->filter_left == 0) {
+        search->filter_spent = true;
+        return false;
+    }
+    search->filter_left--;
+    search->scratch->profile.filter_calls++;
+    bool pass = q->filter(q->filter_context, slot, kith_hnsw_user(search->h, slot));
+    search->scratch->profile.filter_passes += pass;
+    return pass;
+}
+
+/* The tail is looked at first: what is linked meanwhile is in the graph by the time it is walked. */
+int hnsw_search_tail(struct search *search)
+{
+    struct kith_hnsw *h = search->h;
+    struct scratch *s = search->scratch;
+    uint64_t position = atomic_load_explicit(&h->tail_head, memory_order_acquire);
+    uint32_t slots[TAIL_BATCH];
+    float distances[TAIL_BATCH];
+    for (uint32_t count; (count = hnsw_tail_read(h, &position, slots, TAIL_BATCH)) > 0;) {
+        uint32_t unseen = 0;
+        for (uint32_t i = 0; i < count; i++)
+            if (!visit(s, slots[i]) && (!search->query->filter || hnsw_passes(search, slots[i])))
+                slots[unseen++] = slots[i];
+        hnsw_distances(h, search->target, slots, unseen, distances);
+        s->profile.tail += unseen;
+        s->profile.evaluations += unseen;
+        for (uint32_t i = 0; i < unseen; i++) {
+            hnsw_pool_insert(&s->pool, distances[i], slots[i]);
+            if (search->query->filter)
+                hnsw_pool_insert(&s->found, distances[i], slots[i]);
+        }
+    }
+    return KITH_OK;
+}
+
+/* The tail's candidates and the way down the levels into the pool. */
+void hnsw_search_seed(struct search *search)
+{
+    struct scratch *s = search->scratch;
+    float distance;
+    unsigned top;
+    hnsw_search_tail(search);
+    uint32_t start = hnsw_descend(search->h, s, search->target, 0, &distance, &top);
+    if (start == KITH_HNSW_NONE || visit(s, start))
+        return;
+    hnsw_pool_insert(&s->pool, distance, start);
+    if (search->query->filter && hnsw_passes(search, start))
+        hnsw_pool_insert(&s->found, distance, start);
+}
+
+/* Hidden elements take places in the pool: more of them then. */
+static uint32_t effort(const struct kith_hnsw *h, uint32_t ef)
+{
+    uint64_t live = atomic_load_explicit(&h->live, memory_order_relaxed);
+    uint64_t removed = atomic_load_explicit(&h->removed_count, memory_order_relaxed);
+    uint64_t more = removed ? ef * removed / (live + removed) * 2 + 8 : 0;
+    return ef + more < WALK_EF_MAX ? (uint32_t)(ef + more) : WALK_EF_MAX;
+}
+
+static int search_graph(struct search *search, struct pool **result)
+{
+    struct scratch *s = search->scratch;
+    int rc = hnsw_scratch_prepare(search->h, s, effort(search->h, search->ef));
+    if (rc != KITH_OK)
+        return rc;
+    hnsw_search_seed(search);
+    hnsw_walk(search->h, s, search->target, 0, UINT32_MAX);
+    *result = &s->pool;
+    return KITH_OK;
+}
+
+/* ---- which way ---- */
+
+static uint32_t probe(struct search *search)
+{
+    struct kith_rng rng;
+    kith_rng_seed(&rng, search->h->options.seed + search->n);
+    uint32_t end = kith_hnsw_slot_end(search->h), passes = 0;
+    for (unsigned i = 0; i < PROBE; i++) {
+        uint32_t slot = (uint32_t)kith_rng_below(&rng, end);
+        for (unsigned tries = 0; tries < 8 && !kith_hnsw_is_live(search->h, slot); tries++)
+            slot = (uint32_t)kith_rng_below(&rng, end);
+        if (slot_has_chunk(search->h, slot) && hnsw_passes(search, slot))
+            passes++;
+    }
+    return passes;
+}
+
+static int search_chosen_way(struct search *search, struct pool **result)
+{
+    const struct kith_hnsw_query *q = search->query;
+    bool bounded = q->filter && search->filter_left < search->n;
+    bool scan = q->exact || search->k > WALK_EF_MAX ||
+                (!bounded && (search->ef > WALK_EF_MAX || search->ef >= search->n / SCAN_BELOW));
+    uint32_t passes = PROBE;
+    if (!scan && q->filter && !bounded)
+        passes = probe(search);
+    if (!scan && search->ef > WALK_EF_MAX)
+        search->ef = WALK_EF_MAX;
+    if (scan || passes <= SCAN_PASSES)
+        return hnsw_search_scan(search, result);
+    if (!q->filter)
+        return search_graph(search, result);
+    return hnsw_search_filtered(search, (float)passes / PROBE, passes <= TWO_HOP_PASSES, result);
+}
+
+/* ---- results ---- */
+
+/* The nearest of what a walk on codes found, compared with the query as it was given. */
+static void refine(struct search *search, struct pool *pool)
+{
+    struct scratch *s = search->scratch;
+    uint32_t count = pool->count;
+    for (uint32_t i = 0; i < count; i++)
+        pool->items[i].slot &= ~EXPANDED;
+    if (search->unit && search->h->options.codes == KITH_HNSW_I8 && s->profile.strategy != KITH_HNSW_SCAN) {
+        uint32_t refined = search->k + search->k / 2 + 16 < count ? search->k + search->k / 2 + 16 : count;
+        for (uint32_t i = 0; i < refined; i++)
+            hnsw_fine_distances(search->h, search->unit, search->target, &pool->items[i].slot, 1,
+                                &pool->items[i].distance);
+        count = refined;
+    }
+    hnsw_sort_candidates(pool->items, count);
+}
+
+static uint32_t collect(const struct search *search, const struct pool *pool, struct kith_hnsw_hit *hits)
+{
+    const struct kith_hnsw *h = search->h;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < pool->count && count < search->k; i++) {
+        uint32_t slot = pool->items[i].slot;
+        float distance = pool->items[i].distance;
+        distance = distance < 0 ? 0 : distance > 2 ? 2 : distance;
+        if (!state_is_live(state_at(h, slot)))
+            continue;
+        if (search->query->max_distance > 0 && distance > search->query->max_distance)
+            continue;
+        hits[count++] = (struct kith_hnsw_hit){slot, kith_hnsw_generation(h, slot), distance};
+    }
+    return count;
+}
+
+static bool found_too_few(const struct search *search, const struct pool *pool)
+{
+    uint32_t live = 0;
+    for (uint32_t i = 0; i < pool->count && live < search->k; i++)
+        live += state_is_live(state_at(search->h, pool->items[i].slot & ~EXPANDED));
+    return live < search->k && search->scratch->profile.strategy != KITH_HNSW_SCAN &&
+           !(search->query->filter && search->query->filter_ef);
+}
+
+static int run(struct search *search, struct kith_hnsw_hit *hits)
+{
+    struct pool *pool;
+    int rc = search_chosen_way(search, &pool);
+    /* A walk may miss what a scan cannot: fewer than asked only if there are fewer. */
+    if (rc == KITH_OK && found_too_few(search, pool))
+        rc = hnsw_search_scan(search, &pool);
+    if (rc != KITH_OK)
+        return rc;
+    refine(search, pool);
+    return (int)collect(search, pool, hits);
+}
+
+static bool set_target(struct search *search)
+{
+    const struct kith_hnsw_query *q = search->query;
+    struct scratch *s = search->scratch;
+    if (!q->vector) {
+        if (!kith_hnsw_is_live(search->h, q->slot))
+            return false;
+        search->target = hnsw_target(search->h, q->slot);
+        return true;
+    }
+    float norm, range;
+    hnsw_encode(search->h, q->vector, s->query_code, s->query_unit, &norm, &range, &search->target.scale);
+    search->target.code = s->query_code;
+    search->unit = s->query_unit;
+    return true;
+}
+
+int kith_hnsw_search(struct kith_hnsw *h, const struct kith_hnsw_query *query, struct kith_hnsw_hit *hits,
+                     struct kith_hnsw_profile *profile)
+{
+    uint64_t n = kith_hnsw_count(h);
+    struct scratch *s = hnsw_scratch_take(h);
+    if (!s)
+        return KITH_ENOMEM;
+    memset(&s->profile, 0, sizeof s->profile);
+    struct search search = {.h = h, .query = query, .scratch = s, .n = n};
+    search.k = query->k < n ? query->k : (uint32_t)n;
+    search.ef = query->ef ? query->ef : DEFAULT_EF;
+    search.ef = search.ef < search.k ? search.k : search.ef;
+    search.filter_left = query->filter && query->filter_ef ? query->filter_ef : UINT64_MAX;
+    int rc = KITH_EINVAL;
+    if (set_target(&search))
+        rc = search.k ? run(&search, hits) : 0;
+    if (profile)
+        *profile = s->profile;
+    hnsw_scratch_give(h, s);
+    return rc;
+}

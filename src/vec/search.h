@@ -1,0 +1,28 @@
+/* One search's state, shared by the files that carry it out. */
+#ifndef KITH_VEC_SEARCH_H
+#define KITH_VEC_SEARCH_H
+
+#include "vec/index.h"
+
+struct search {
+    struct kith_hnsw *h;
+    const struct kith_hnsw_query *query;
+    struct scratch *scratch;
+    struct target target;
+    const float *unit;    /* the query, normalised; NULL when it is an element */
+    uint64_t n;           /* live elements when it began */
+    uint64_t filter_left; /* calls of the filter that are still allowed */
+    bool filter_spent;
+    uint32_t k, ef;
+};
+
+/* Whether the slot is live and the filter, if any, passes it. */
+bool hnsw_passes(struct search *search, uint32_t slot);
+int hnsw_search_tail(struct search *search);
+/* Fills the pool (and, with a filter, found) with the tail and the nearest node on the way down. */
+void hnsw_search_seed(struct search *search);
+/* Each way leaves what it found, nearest first, in *result. KITH_ENOMEM. */
+int hnsw_search_scan(struct search *search, struct pool **result);
+int hnsw_search_filtered(struct search *search, float selectivity, bool two_hop, struct pool **result);
+
+#endif

@@ -1,0 +1,351 @@
+/* Slots, rows for upper levels, and memory on its way back. All of it is the writer's: other threads only
+ * read what it publishes. Lower chunks are filled first, so that the last and largest empties when the index
+ * shrinks. */
+#include "vec/index.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory that searches may still read ---- */
+
+int hnsw_retire_reserve(struct kith_hnsw *h, size_t extra)
+{
+    if (h->retired_count + extra <= h->retired_room)
+        return KITH_OK;
+    size_t room = 2 * h->retired_room + extra + 8;
+    struct retired_memory *retired = realloc(h->retired, room * sizeof *retired);
+    if (!retired)
+        return KITH_ENOMEM;
+    h->retired = retired;
+    h->retired_room = room;
+    return KITH_OK;
+}
+
+void hnsw_retire(struct kith_hnsw *h, void *memory, size_t bytes)
+{
+    KITH_ASSERT(h->retired_count < h->retired_room);
+    h->retired[h->retired_count++] = (struct retired_memory){epoch_advance(&h->epoch), memory, bytes};
+}
+
+static void retired_free(struct kith_hnsw *h, uint64_t oldest)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < h->retired_count; i++) {
+        struct retired_memory *r = &h->retired[i];
+        if (r->epoch >= oldest)
+            h->retired[kept++] = *r;
+        else if (r->bytes)
+            region_free(r->memory, r->bytes);
+        else
+            free(r->memory);
+    }
+    h->retired_count = kept;
+}
+
+/* ---- chunks ---- */
+
+static bool chunk_is_open(const struct kith_hnsw *h, unsigned chunk)
+{
+    return atomic_load_explicit(&h->chunks, memory_order_relaxed) >> chunk & 1;
+}
+
+static size_t chunk_bytes(const struct kith_hnsw *h, unsigned chunk)
+{
+    return region_chunk_bytes(&h->codes, chunk) + region_chunk_bytes(&h->links, chunk) +
+           region_chunk_bytes(&h->elements, chunk) +
+           (h->options.codes == KITH_HNSW_I8 ? region_chunk_bytes(&h->scales, chunk) : 0);
+}
+
+/* The regions that have a row for each slot. */
+static unsigned slot_regions(struct kith_hnsw *h, struct region *out[4])
+{
+    out[0] = &h->codes;
+    out[1] = &h->links;
+    out[2] = &h->elements;
+    out[3] = &h->scales;
+    return h->options.codes == KITH_HNSW_I8 ? 4 : 3;
+}
+
+static int chunk_open(struct kith_hnsw *h, unsigned chunk)
+{
+    struct region *regions[4];
+    unsigned count = slot_regions(h, regions);
+    if (hnsw_retire_reserve(h, 8) != KITH_OK)
+        return KITH_ENOMEM;
+    for (unsigned i = 0; i < count; i++) {
+        if (region_open_chunk(regions[i], chunk) == KITH_OK)
+            continue;
+        for (size_t bytes; i-- > 0;) {
+            void *memory = region_take_chunk(regions[i], chunk, &bytes);
+            region_free(memory, bytes);
+        }
+        return KITH_ENOMEM;
+    }
+    h->free_head[chunk] = KITH_HNSW_NONE;
+    h->bump[chunk] = h->used[chunk] = 0;
+    atomic_fetch_or_explicit(&h->chunks, 1u << chunk, memory_order_release);
+    return KITH_OK;
+}
+
+/* Slots in use and free ones below the highest ever used in an open chunk. */
+static void publish_slot_end(struct kith_hnsw *h)
+{
+    uint32_t end = 0;
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++)
+        if (chunk_is_open(h, chunk) && h->bump[chunk])
+            end = region_chunk_start(h->elements.shift, chunk) + h->bump[chunk];
+    atomic_store_explicit(&h->slot_end, end, memory_order_release);
+}
+
+/* The chunk is empty: out of sight at once, its memory after a grace period. */
+static void chunk_close(struct kith_hnsw *h, unsigned chunk)
+{
+    struct region *regions[4];
+    unsigned count = slot_regions(h, regions);
+    if (hnsw_retire_reserve(h, count) != KITH_OK)
+        return; /* kept for the next elements */
+    atomic_fetch_and_explicit(&h->chunks, ~(1u << chunk), memory_order_release);
+    h->bump[chunk] = 0;
+    publish_slot_end(h);
+    for (unsigned i = 0; i < count; i++) {
+        size_t bytes;
+        void *memory = region_take_chunk(regions[i], chunk, &bytes);
+        hnsw_retire(h, memory, bytes);
+    }
+}
+
+/* ---- rows for the levels above 0 ---- */
+
+static uint32_t rows_take(struct kith_hnsw *h, unsigned length)
+{
+    uint32_t row = h->upper_free[length];
+    if (row != KITH_HNSW_NONE) {
+        _Atomic uint32_t *links = region_at(&h->upper, row);
+        h->upper_free[length] = atomic_load_explicit(links, memory_order_relaxed);
+        return row;
+    }
+    row = h->upper_bump;
+    unsigned chunk = region_chunk_of(h->upper.shift, row + length - 1);
+    if (chunk != region_chunk_of(h->upper.shift, row))
+        row = region_chunk_start(h->upper.shift, chunk); /* a run does not span chunks */
+    if (!h->upper.memory[chunk] && region_open_chunk(&h->upper, chunk) != KITH_OK)
+        return KITH_HNSW_NONE;
+    h->upper_bump = row + length;
+    return row;
+}
+
+static void rows_give(struct kith_hnsw *h, uint32_t row, unsigned length)
+{
+    _Atomic uint32_t *links = region_at(&h->upper, row);
+    atomic_store_explicit(links, h->upper_free[length], memory_order_relaxed);
+    h->upper_free[length] = row;
+}
+
+/* No element is left: the rows go back, too. */
+static void rows_close(struct kith_hnsw *h)
+{
+    if (hnsw_retire_reserve(h, REGION_CHUNKS) != KITH_OK)
+        return;
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
+        size_t bytes;
+        void *memory = region_take_chunk(&h->upper, chunk, &bytes);
+        if (memory)
+            hnsw_retire(h, memory, bytes);
+    }
+    h->upper_bump = 0;
+    for (unsigned i = 0; i <= KITH_HNSW_LEVEL_MAX; i++)
+        h->upper_free[i] = KITH_HNSW_NONE;
+}
+
+/* ---- slots ---- */
+
+/* Empty links and a level; the state stays FREE until the caller publishes it. */
+static int slot_begin(struct kith_hnsw *h, uint32_t slot, unsigned level)
+{
+    struct element *e = element_at(h, slot);
+    uint32_t row = KITH_HNSW_NONE;
+    if (level && (row = rows_take(h, level)) == KITH_HNSW_NONE)
+        return KITH_ENOMEM;
+    atomic_store_explicit(&e->upper, row, memory_order_relaxed);
+    atomic_store_explicit(&e->in_links, 0, memory_order_relaxed);
+    /* Not the slot's old one plus one: that is gone when its chunk went back meanwhile. */
+    atomic_store_explicit(&e->generation, (uint16_t)h->added, memory_order_relaxed);
+    atomic_store_explicit(&e->flags, (uint8_t)(level << 4 | SLOT_FREE), memory_order_relaxed);
+    for (unsigned l = 0; l <= level; l++) {
+        _Atomic uint32_t *links = links_at(h, slot, l);
+        for (uint32_t i = 0; i < links_room(h, l); i++)
+            atomic_store_explicit(&links[i], KITH_HNSW_NONE, memory_order_relaxed);
+    }
+    h->level_counts[level]++;
+    return KITH_OK;
+}
+
+static int slot_take_in(struct kith_hnsw *h, unsigned chunk, unsigned level, uint32_t *slot)
+{
+    uint32_t start = region_chunk_start(h->elements.shift, chunk);
+    bool reuse = h->free_head[chunk] != KITH_HNSW_NONE;
+    uint32_t taken = reuse ? h->free_head[chunk] : start + h->bump[chunk];
+    uint32_t next = reuse ? atomic_load_explicit(&element_at(h, taken)->upper, memory_order_relaxed) : 0;
+    int rc = slot_begin(h, taken, level);
+    if (rc != KITH_OK)
+        return rc;
+    if (reuse)
+        h->free_head[chunk] = next;
+    else
+        h->bump[chunk]++;
+    h->used[chunk]++;
+    if (!reuse)
+        publish_slot_end(h);
+    *slot = taken;
+    return KITH_OK;
+}
+
+int hnsw_slot_take(struct kith_hnsw *h, unsigned level, uint32_t *slot)
+{
+    unsigned chunk = 0;
+    for (; chunk < REGION_CHUNKS; chunk++) {
+        if (!chunk_is_open(h, chunk))
+            break;
+        if (h->free_head[chunk] != KITH_HNSW_NONE ||
+            h->bump[chunk] < region_chunk_units(h->elements.shift, chunk))
+            return slot_take_in(h, chunk, level, slot);
+    }
+    if (chunk == REGION_CHUNKS || region_chunk_start(h->elements.shift, chunk) > SLOT_MAX / 2)
+        return KITH_ETOOBIG;
+    int rc = chunk_open(h, chunk);
+    if (rc == KITH_OK)
+        rc = slot_take_in(h, chunk, level, slot);
+    return rc;
+}
+
+/* Slots skipped on the way are put on the free list by hnsw_slots_index. */
+int hnsw_slot_take_at(struct kith_hnsw *h, unsigned level, uint32_t slot)
+{
+    unsigned chunk = region_chunk_of(h->elements.shift, slot);
+    int rc = chunk_is_open(h, chunk) ? KITH_OK : chunk_open(h, chunk);
+    if (rc == KITH_OK)
+        rc = slot_begin(h, slot, level);
+    if (rc != KITH_OK)
+        return rc;
+    uint32_t offset = slot - region_chunk_start(h->elements.shift, chunk);
+    if (offset >= h->bump[chunk])
+        h->bump[chunk] = offset + 1;
+    h->used[chunk]++;
+    return KITH_OK;
+}
+
+void hnsw_slots_index(struct kith_hnsw *h)
+{
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
+        if (!chunk_is_open(h, chunk))
+            continue;
+        uint32_t start = region_chunk_start(h->elements.shift, chunk);
+        for (uint32_t i = h->bump[chunk]; i-- > 0;) {
+            struct element *e = element_at(h, start + i);
+            if (state_at(h, start + i) != SLOT_FREE)
+                continue;
+            atomic_store_explicit(&e->upper, h->free_head[chunk], memory_order_relaxed);
+            h->free_head[chunk] = start + i;
+        }
+    }
+    publish_slot_end(h);
+}
+
+void hnsw_slot_give(struct kith_hnsw *h, uint32_t slot)
+{
+    struct element *e = element_at(h, slot);
+    unsigned chunk = region_chunk_of(h->elements.shift, slot);
+    unsigned level = flags_level(atomic_load_explicit(&e->flags, memory_order_relaxed));
+    if (level)
+        rows_give(h, atomic_load_explicit(&e->upper, memory_order_relaxed), level);
+    h->level_counts[level]--;
+    atomic_store_explicit(&e->flags, SLOT_FREE, memory_order_release);
+    atomic_store_explicit(&e->upper, h->free_head[chunk], memory_order_relaxed);
+    h->free_head[chunk] = slot;
+    if (--h->used[chunk] == 0)
+        chunk_close(h, chunk);
+    if (atomic_load_explicit(&h->chunks, memory_order_relaxed) == 0)
+        rows_close(h);
+}
+
+/* ---- giving back ---- */
+
+static void users_release(struct kith_hnsw *h, uint64_t oldest)
+{
+    while (h->users_count && h->users[h->users_first].epoch < oldest) {
+        uint64_t user = h->users[h->users_first].user;
+        h->users_first++;
+        h->users_count--;
+        if (h->options.release)
+            h->options.release(h->options.release_context, user);
+    }
+    if (!h->users_count) {
+        free(h->users);
+        h->users = NULL;
+        h->users_first = h->users_room = 0;
+    }
+}
+
+int hnsw_user_reserve(struct kith_hnsw *h)
+{
+    if (h->users_first + h->users_count < h->users_room)
+        return KITH_OK;
+    if (h->users_first > h->users_count) {
+        memmove(h->users, h->users + h->users_first, h->users_count * sizeof *h->users);
+        h->users_first = 0;
+        return KITH_OK;
+    }
+    size_t room = 2 * h->users_room + 16;
+    struct removed_user *users = realloc(h->users, room * sizeof *users);
+    if (!users)
+        return KITH_ENOMEM;
+    h->users = users;
+    h->users_room = room;
+    return KITH_OK;
+}
+
+void hnsw_user_retire(struct kith_hnsw *h, uint64_t user)
+{
+    KITH_ASSERT(h->users_first + h->users_count < h->users_room);
+    h->users[h->users_first + h->users_count++] = (struct removed_user){epoch_advance(&h->epoch), user};
+}
+
+static struct dead_batch *dead_take(struct kith_hnsw *h, uint64_t oldest)
+{
+    pthread_mutex_lock(&h->repair.lock);
+    struct dead_batch **link = &h->repair.dead;
+    while (*link && (*link)->epoch >= oldest)
+        link = &(*link)->next;
+    struct dead_batch *batch = *link;
+    if (batch)
+        *link = batch->next;
+    pthread_mutex_unlock(&h->repair.lock);
+    return batch;
+}
+
+void kith_hnsw_reclaim(struct kith_hnsw *h)
+{
+    uint64_t oldest = hnsw_epoch_oldest(h);
+    users_release(h, oldest);
+    hnsw_tail_trim(h);
+    hnsw_repair_trim(h);
+    for (struct dead_batch *batch; (batch = dead_take(h, oldest)) != NULL; free(batch)) {
+        for (uint32_t i = 0; i < batch->count; i++)
+            hnsw_slot_give(h, batch->slots[i]);
+        atomic_fetch_sub_explicit(&h->removed_count, batch->count, memory_order_relaxed);
+    }
+    retired_free(h, oldest);
+}
+
+uint64_t kith_hnsw_bytes(const struct kith_hnsw *h)
+{
+    uint64_t bytes = sizeof *h + atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed);
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
+        if (chunk_is_open(h, chunk)) {
+            /* Pages that were never written are not there. */
+            uint64_t units = region_chunk_units(h->elements.shift, chunk);
+            bytes += chunk_bytes(h, chunk) / units * h->bump[chunk];
+        }
+    }
+    return bytes + (uint64_t)h->upper_bump * h->upper.unit_bytes;
+}

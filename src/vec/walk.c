@@ -1,0 +1,118 @@
+/* The best-first walk over one level's links, as searching and linking both use it. Its candidates are one
+ * sorted array: for the few hundred that are kept, an insertion moves less memory than two heaps touch. All
+ * unseen neighbours of a node are gathered first and their distances taken together, so that their cache
+ * misses overlap. */
+#include "vec/index.h"
+
+#include <string.h>
+
+/* Where a candidate of this distance goes: after those that are as near. */
+static inline uint32_t pool_place(const struct pool *pool, float distance)
+{
+    uint32_t low = 0, high = pool->count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (pool->items[middle].distance <= distance)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool hnsw_pool_insert(struct pool *pool, float distance, uint32_t slot)
+{
+    if (pool->count == pool->capacity) {
+        if (!pool->count || distance >= pool->items[pool->count - 1].distance)
+            return false;
+        pool->count--;
+    }
+    uint32_t at = pool_place(pool, distance);
+    memmove(pool->items + at + 1, pool->items + at, (pool->count - at) * sizeof *pool->items);
+    pool->items[at] = (struct candidate){distance, slot};
+    pool->count++;
+    if (at < pool->next)
+        pool->next = at;
+    return true;
+}
+
+/* Takes the nearest that is not expanded yet; false when there is none. */
+static inline bool pool_expand_next(struct pool *pool, uint32_t *slot)
+{
+    while (pool->next < pool->count && pool->items[pool->next].slot & EXPANDED)
+        pool->next++;
+    if (pool->next == pool->count)
+        return false;
+    *slot = pool->items[pool->next].slot;
+    pool->items[pool->next++].slot |= EXPANDED;
+    return true;
+}
+
+static inline void prefetch_next_links(const struct kith_hnsw *h, const struct pool *pool, unsigned level)
+{
+    if (level || pool->next >= pool->count)
+        return;
+    const char *links = region_at(&h->links, pool->items[pool->next].slot & ~EXPANDED);
+    __builtin_prefetch(links);
+    __builtin_prefetch(links + 64);
+}
+
+/* The unseen neighbours of a slot, to s->gathered. */
+static inline uint32_t gather(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsigned level)
+{
+    _Atomic uint32_t *links = links_at(h, slot, level);
+    uint32_t room = links_room(h, level), count = 0;
+    for (uint32_t i = 0; i < room; i++) {
+        uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+        if (link == KITH_HNSW_NONE)
+            break;
+        if (!visit(s, link))
+            s->gathered[count++] = link;
+    }
+    return count;
+}
+
+void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, unsigned level,
+               uint32_t zero_max)
+{
+    struct pool *pool = &s->pool;
+    uint32_t slot, zeros = 0;
+    while (pool_expand_next(pool, &slot)) {
+        uint32_t count = gather(h, s, slot, level);
+        s->profile.hops++;
+        s->profile.evaluations += count;
+        hnsw_distances(h, target, s->gathered, count, s->distances);
+        for (uint32_t i = 0; i < count; i++) {
+            if (s->distances[i] <= NEAR_ZERO && zeros++ >= zero_max)
+                continue;
+            hnsw_pool_insert(pool, s->distances[i], s->gathered[i]);
+        }
+        prefetch_next_links(h, pool, level);
+    }
+}
+
+uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target target, unsigned level,
+                      float *distance, unsigned *top)
+{
+    uint32_t at = atomic_load_explicit(&h->entry, memory_order_acquire);
+    if (at == KITH_HNSW_NONE)
+        return at;
+    hnsw_distances(h, target, &at, 1, distance);
+    *top = flags_level(flags_at(h, at));
+    for (unsigned l = *top; l > level; l--) {
+        for (uint32_t before = KITH_HNSW_NONE; before != at;) {
+            before = at;
+            uint32_t count = links_copy(h, at, l, s->gathered);
+            s->profile.hops++;
+            s->profile.evaluations += count;
+            hnsw_distances(h, target, s->gathered, count, s->distances);
+            for (uint32_t i = 0; i < count; i++) {
+                if (s->distances[i] < *distance) {
+                    *distance = s->distances[i];
+                    at = s->gathered[i];
+                }
+            }
+        }
+    }
+    return at;
+}
