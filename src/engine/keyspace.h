@@ -98,6 +98,9 @@ enum kith_type kith_key_type(const struct kith_key *key); /* exists */
 struct kith_slice
 kith_key_string(const struct kith_key *key);       /* exists, KITH_STRING; borrowed until a change */
 void *kith_key_object(const struct kith_key *key); /* exists, not KITH_STRING; borrowed */
+/* As OBJECT ENCODING answers; a string's is by its content: "int", "embstr" (up to 44 bytes) or "raw". */
+const char *kith_key_encoding(const struct kith_key *key);
+const char *kith_type_name(enum kith_type type); /* as TYPE answers */
 
 /* Finds, checks the type and writes WRONGTYPE itself. Returns 1 (found), 0 (no such key), -1 (replied). */
 int kith_key_open_read(struct kith_call *call, size_t argument, enum kith_type type, struct kith_key *key);

@@ -43,8 +43,8 @@ void kith_help_command(struct kith_call *call)
     upper(name, sizeof name, call->command->name, prefix);
     struct kith_reply_mark mark = kith_reply_array_begin(call->reply);
     size_t lines = 1;
-    kith_buf_append_format(call->reply->out, "+%s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n",
-                           name);
+    kith_buf_append_format(call->reply->out,
+                           "+%s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n", name);
     const struct kith_command *row;
     for (size_t n = 0; (row = kith_command_at(n)); n++) {
         if (strncmp(row->name, call->command->name, prefix + 1) != 0)

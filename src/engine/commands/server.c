@@ -1,10 +1,12 @@
-/* Commands about the server and its databases. Those without a handler are the host's: they speak of files,
- * configuration and processes, which the engine knows nothing about. */
+/* Commands about the server and its databases, as far as the engine itself can answer (host.c has the
+ * others). */
 #include "engine/commands/groups.h"
 #include "engine/commands/help.h"
 #include "engine/engine.h"
 #include "engine/keyspace.h"
 #include "engine/state.h"
+
+#include <stdio.h>
 
 static void dbsize_command(struct kith_call *call)
 {
@@ -95,8 +97,9 @@ static void debug_object_command(struct kith_call *call)
         return;
     }
     char text[256];
-    snprintf(text, sizeof text, "Value at:%p refcount:1 encoding:%s serializedlength:%zu lru:0 lru_seconds_idle:0",
-             key.entry, kith_key_encoding(&key), kith_keyspace_entry_bytes(key.entry));
+    snprintf(text, sizeof text,
+             "Value at:%p refcount:1 encoding:%s serializedlength:%zu lru:0 lru_seconds_idle:0", key.entry,
+             kith_key_encoding(&key), kith_keyspace_entry_bytes(key.entry));
     kith_reply_simple(call->reply, text);
 }
 
@@ -108,67 +111,25 @@ static void debug_jmap_command(struct kith_call *call)
 /* clang-format off */
 #define ROW(command_name, command_arity, command_flags) \
     .name = command_name, .arity = command_arity, .flags = (command_flags), .group = "server"
-#define HOST (KITH_CMD_HOST | KITH_CMD_NOSCRIPT | KITH_CMD_LOADING | KITH_CMD_STALE)
-#define ADMIN_HOST (HOST | KITH_CMD_ADMIN)
 
 const struct kith_command kith_server_commands[] = {
-    {ROW("bgsave", -1, KITH_CMD_HOST | KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT | KITH_CMD_NO_ASYNC_LOADING),
-     .since = "1.0.0", .complexity = "O(1)", .summary = "Starts a checkpoint and returns.", .syntax = "[SCHEDULE]"},
-    {ROW("config", -2, KITH_CMD_SUBCOMMANDS), .since = "2.0.0", .complexity = "Depends on subcommand.",
-     .summary = "A container for commands on the configuration.", .syntax = ""},
-    {ROW("config|get", -3, ADMIN_HOST), .since = "2.0.0", .complexity = "O(n) for n patterns",
-     .summary = "Returns the values of parameters.", .syntax = "parameter [parameter ...]"},
-    {ROW("config|help", 2, HOST), .since = "5.0.0", .complexity = "O(1)",
-     .summary = "Returns what the subcommands are for.", .syntax = ""},
-    {ROW("config|resetstat", 2, ADMIN_HOST), .since = "2.0.0", .complexity = "O(1)",
-     .tips = "request_policy:all_nodes response_policy:all_succeeded",
-     .summary = "Sets the statistics of INFO to zero.", .syntax = ""},
-    {ROW("config|rewrite", 2, ADMIN_HOST), .since = "2.8.0", .complexity = "O(1)",
-     .tips = "request_policy:all_nodes response_policy:all_succeeded",
-     .summary = "Writes the parameters as they are now to the configuration file.", .syntax = ""},
-    {ROW("config|set", -4, ADMIN_HOST), .since = "2.0.0", .complexity = "O(n) for n parameters",
-     .tips = "request_policy:all_nodes response_policy:all_succeeded",
-     .summary = "Changes parameters while the server runs.", .syntax = "parameter value [parameter value ...]"},
     {ROW("dbsize", 1, KITH_CMD_READONLY | KITH_CMD_FAST), .since = "1.0.0", .complexity = "O(1)",
      .tips = "request_policy:all_shards response_policy:agg_sum", .categories = "keyspace",
      .summary = "Returns how many keys the database has.", .syntax = "", .handler = dbsize_command},
-    {ROW("debug", -2, KITH_CMD_SUBCOMMANDS | KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT | KITH_CMD_LOADING | KITH_CMD_STALE),
-     .since = "1.0.0", .complexity = "Depends on subcommand.",
-     .summary = "A container for commands that tests and developers need.", .syntax = ""},
     {ROW("debug|digest", 2, KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT | KITH_CMD_READONLY), .since = "1.0.0",
      .complexity = "O(n) for n keys and their elements", .summary = "Returns a hash of the whole content.", .syntax = "",
      .handler = debug_digest_command},
-    {ROW("debug|help", 2, KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT | KITH_CMD_LOADING | KITH_CMD_STALE), .since = "5.0.0",
-     .complexity = "O(1)", .summary = "Returns what the subcommands are for.", .syntax = "", .handler = kith_help_command},
     {ROW("debug|jmap", 2, KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT), .since = "kith 0.1", .complexity = "O(1)",
      .summary = "Does nothing, successfully.", .syntax = "", .handler = debug_jmap_command},
     {ROW("debug|object", 3, KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT | KITH_CMD_READONLY), .keys = {2, 2, 1}, .key_flags = "RO",
      .since = "1.0.0", .complexity = "O(1)", .summary = "Tells how a value is kept.", .syntax = "key",
      .handler = debug_object_command},
-    {ROW("debug|protocol", 3, ADMIN_HOST), .since = "6.0.0", .complexity = "O(1)",
-     .summary = "Returns an example of a type of reply.",
-     .syntax = "(STRING | INTEGER | DOUBLE | NULL | ARRAY | SET | MAP | ATTRIB | PUSH | VERBATIM | TRUE | FALSE | BIGNUM)"},
-    {ROW("debug|set-active-expire", 3, ADMIN_HOST), .since = "2.8.0", .complexity = "O(1)",
-     .summary = "Says whether keys past their time are removed without being touched.", .syntax = "value:integer"},
-    {ROW("debug|sleep", 3, ADMIN_HOST), .since = "2.6.0", .complexity = "O(1)",
-     .summary = "Stops the server for a while.", .syntax = "seconds:double"},
     {ROW("flushall", -1, KITH_CMD_WRITE), .since = "1.0.0", .complexity = "O(1), freeing goes on behind it",
      .categories = "keyspace dangerous", .tips = "request_policy:all_shards response_policy:all_succeeded",
      .summary = "Removes all keys of all databases.", .syntax = "[ASYNC | SYNC]", .handler = flushall_command},
     {ROW("flushdb", -1, KITH_CMD_WRITE), .since = "1.0.0", .complexity = "O(1), freeing goes on behind it",
      .categories = "keyspace dangerous", .tips = "request_policy:all_shards response_policy:all_succeeded",
      .summary = "Removes all keys of the database.", .syntax = "[ASYNC | SYNC]", .handler = flushdb_command},
-    {ROW("function", -2, KITH_CMD_SUBCOMMANDS), .since = "7.0.0", .complexity = "Depends on subcommand.",
-     .summary = "A container for commands on functions.", .syntax = ""},
-    {ROW("function|flush", -2, HOST), .since = "7.0.0", .complexity = "O(1)", .categories = "scripting",
-     .tips = "request_policy:all_shards response_policy:all_succeeded",
-     .summary = "Removes all functions: there are none.", .syntax = "[ASYNC | SYNC]"},
-    {ROW("info", -1, KITH_CMD_HOST | KITH_CMD_LOADING | KITH_CMD_STALE), .since = "1.0.0", .complexity = "O(1)",
-     .categories = "dangerous", .tips = "nondeterministic_output request_policy:all_shards response_policy:special",
-     .summary = "Returns what there is to know about the server, in sections.", .syntax = "[section [section ...]]"},
-    {ROW("lastsave", 1, KITH_CMD_HOST | KITH_CMD_LOADING | KITH_CMD_STALE | KITH_CMD_FAST), .since = "1.0.0",
-     .complexity = "O(1)", .categories = "admin dangerous", .tips = "nondeterministic_output",
-     .summary = "Returns when the last checkpoint was finished.", .syntax = ""},
     {ROW("memory", -2, KITH_CMD_SUBCOMMANDS), .since = "4.0.0", .complexity = "Depends on subcommand.",
      .summary = "A container for commands on memory.", .syntax = ""},
     {ROW("memory|help", 2, KITH_CMD_LOADING | KITH_CMD_STALE), .since = "4.0.0", .complexity = "O(1)",
@@ -176,14 +137,6 @@ const struct kith_command kith_server_commands[] = {
     {ROW("memory|usage", -3, KITH_CMD_READONLY), .keys = {2, 2, 1}, .key_flags = "RO", .since = "4.0.0",
      .complexity = "O(n) for n elements", .summary = "Returns how many bytes a key and its value take.",
      .syntax = "key [SAMPLES count:integer]", .handler = memory_usage_command},
-    {ROW("module", -2, KITH_CMD_SUBCOMMANDS), .since = "4.0.0", .complexity = "Depends on subcommand.",
-     .summary = "A container for commands on modules.", .syntax = ""},
-    {ROW("module|list", 2, KITH_CMD_HOST | KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT), .since = "4.0.0", .complexity = "O(1)",
-     .tips = "nondeterministic_output_order", .summary = "Lists what a client may take for a loaded module.", .syntax = ""},
-    {ROW("save", 1, KITH_CMD_HOST | KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT | KITH_CMD_NO_ASYNC_LOADING), .since = "1.0.0",
-     .complexity = "O(n) for n keys", .summary = "Writes a checkpoint and answers when it is on disk.", .syntax = ""},
-    {ROW("shutdown", -1, ADMIN_HOST | KITH_CMD_ALLOW_BUSY), .since = "1.0.0", .complexity = "O(n) for n keys when saving",
-     .summary = "Ends the server.", .syntax = "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]"},
     {ROW("time", 1, KITH_CMD_LOADING | KITH_CMD_STALE | KITH_CMD_FAST), .since = "2.6.0", .complexity = "O(1)",
      .tips = "nondeterministic_output", .summary = "Returns the server's clock: seconds and microseconds.", .syntax = "",
      .handler = time_command},
