@@ -2,11 +2,10 @@
 #include "wire/reply.h"
 
 #include "base/assert.h"
+#include "base/num.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 void kith_reply_simple(struct kith_reply *reply, const char *text)
 {
@@ -123,31 +122,10 @@ char *kith_reply_bulk_room(struct kith_reply *reply, size_t length)
     return room;
 }
 
-/* The fewest of 15, 16 or 17 digits that read back as the same value. */
-static int shortest(char *text, size_t size, double value)
-{
-    int length = 0;
-    for (int digits = 15; digits <= 17; digits++) {
-        length = snprintf(text, size, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    return length;
-}
-
-static struct kith_slice double_text(char text[40], double value)
-{
-    if (isnan(value))
-        return KITH_SLICE("nan");
-    if (isinf(value))
-        return value > 0 ? KITH_SLICE("inf") : KITH_SLICE("-inf");
-    return kith_slice(text, (size_t)shortest(text, 40, value));
-}
-
 void kith_reply_double(struct kith_reply *reply, double value)
 {
-    char text[40];
-    struct kith_slice digits = double_text(text, value);
+    char text[KITH_NUM_DOUBLE_CHARS];
+    struct kith_slice digits = kith_slice(text, kith_num_format_double(text, value));
     if (reply->protocol < 3) {
         kith_reply_bulk(reply, digits);
         return;

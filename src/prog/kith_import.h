@@ -1,0 +1,38 @@
+/* What the importers share: a window of commands in flight, and its accounts. */
+#ifndef KITH_PROG_KITH_IMPORT_H
+#define KITH_PROG_KITH_IMPORT_H
+
+#include "prog/kith_options.h"
+#include "prog/progress.h"
+
+struct kith_import {
+    struct kith_client *client;
+    const char *unit;  /* "row", "line": what numbers in messages count */
+    size_t pipeline;   /* commands in flight at most */
+    uint64_t *numbers; /* owned: of each command in flight, a ring of `pipeline` */
+    uint64_t sent;     /* commands so far */
+    uint64_t answered; /* replies so far */
+    uint64_t sum;      /* of integer replies */
+};
+
+/* Connects. close works on a zeroed one. */
+int kith_import_open(struct kith_import *import, const struct kith_options *options, const char *unit,
+                     size_t pipeline, struct kith_error *error);
+void kith_import_close(struct kith_import *import);
+/* Queues one command that comes from row or line `number`, and reads replies when the window is full. */
+int kith_import_put(struct kith_import *import, const struct kith_slice *argv, size_t argc, uint64_t number,
+                    struct kith_error *error);
+
+int kith_import_vectors(int argc, char **argv, struct kith_options *options);
+int kith_import_keys(int argc, char **argv, struct kith_options *options);
+
+/* Reads replies until no more than pending_max commands are unanswered. An error reply is KITH_EPERM, and the text says
+ * which row it was. */
+int kith_import_settle(struct kith_import *import, size_t pending_max, struct kith_error *error);
+/* "60,000 vectors in 12.30 s, 4,878/s" to standard output. */
+void kith_import_summary(const struct kith_progress *progress, uint64_t rows, const char *what);
+/* A whole number in [min, max], digits only. */
+bool kith_import_parse_count(const char *text, unsigned long long min, unsigned long long max,
+                             unsigned long long *out);
+
+#endif
