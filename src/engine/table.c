@@ -7,8 +7,9 @@
 #include <stdlib.h>
 
 static const struct kith_command *const groups[] = {
-    kith_connection_commands, kith_host_commands,   kith_server_commands, kith_keys_commands,
-    kith_expire_commands,     kith_string_commands, kith_hash_commands,   kith_zset_commands,
+    kith_connection_commands, kith_host_commands,   kith_server_commands,
+    kith_keys_commands,       kith_expire_commands, kith_string_commands,
+    kith_bitmap_commands,     kith_hash_commands,   kith_zset_commands,
 };
 
 const struct kith_command *kith_command_at(size_t n)
