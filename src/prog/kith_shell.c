@@ -8,7 +8,7 @@
 
 #include "base/os.h"
 
-#include <errno.h>
+#include <ctype.h>
 #include <fcntl.h>
 #include <histedit.h>
 #include <stdio.h>
@@ -240,6 +240,8 @@ static char *get_hint(EditLine *editor)
             kith_buf_append_text(&shell->hint, room > 12 ? "..." : "");
         }
         kith_buf_append_text(&shell->hint, plain);
+        if (shell->hint.length == sizeof dim - 1 + sizeof plain - 1)
+            kith_buf_clear(&shell->hint); /* nothing to say: no colours either */
     }
     kith_buf_append_char(&shell->hint, '\0');
     return shell->hint.failed ? (char *)"" : shell->hint.data;
@@ -328,6 +330,18 @@ static void show_completions(const struct completion *c)
     fflush(stdout);
 }
 
+/* Who types small letters gets small letters. */
+static bool is_lower(struct kith_slice text)
+{
+    return text.length && islower((unsigned char)text.data[text.length - 1]);
+}
+
+static void make_lower(char *text)
+{
+    for (; *text; text++)
+        *text = (char)tolower((unsigned char)*text);
+}
+
 static unsigned char on_tab(EditLine *editor, int c)
 {
     struct shell *shell = shell_of(editor);
@@ -356,6 +370,8 @@ static unsigned char on_tab(EditLine *editor, int c)
     char text[256];
     snprintf(text, sizeof text, "%.*s%s", (int)common, completion.found[0].data,
              completion.count == 1 ? " " : "");
+    if (is_lower(completion.prefix))
+        make_lower(text);
     if (completion.prefix.length)
         el_deletestr(editor, (int)completion.prefix.length);
     return el_insertstr(editor, text) ? CC_ERROR : CC_REFRESH;
