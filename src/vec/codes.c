@@ -31,10 +31,11 @@ static float normalise(const float *vector, uint32_t dim, float *out)
     double sum = 0;
     for (uint32_t i = 0; i < dim; i++)
         sum += (double)vector[i] * vector[i];
-    double norm = sqrt(sum), inverse = norm > 0 ? 1 / norm : 0;
-    for (uint32_t i = 0; i < dim; i++)
-        out[i] = (float)(vector[i] * inverse);
-    return norm > FLT_MAX ? FLT_MAX : (float)norm;
+    double exact = sqrt(sum);
+    float norm = exact < FLT_MAX ? (float)exact : FLT_MAX;
+    for (uint32_t i = 0; i < dim; i++) /* in float, as Redis does: the codes shall be the same */
+        out[i] = norm == FLT_MAX ? (float)(vector[i] / exact) : norm > 0 ? vector[i] / norm : 0;
+    return norm;
 }
 
 static float encode_i8(const float *unit, uint32_t dim, int8_t *code)

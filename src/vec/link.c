@@ -138,8 +138,11 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
     memcpy(s->gathered, links, count * sizeof *links);
     s->gathered[count++] = to;
     hnsw_distances(h, hnsw_target(h, from), s->gathered, count, s->distances);
-    for (uint32_t i = 0; i < count; i++)
-        s->sorted[i] = (struct candidate){s->distances[i], s->gathered[i]};
+    for (uint32_t i = 0; i < count; i++) {
+        /* Of equals the latest come first: the others had their time to be linked to by more. */
+        float distance = s->distances[i] <= NEAR_ZERO ? -(float)i : s->distances[i];
+        s->sorted[i] = (struct candidate){distance, s->gathered[i]};
+    }
     hnsw_sort_candidates(s->sorted, count);
     uint32_t kept = hnsw_choose(h, s->sorted, count, max, out);
     for (uint32_t i = 0; level == 0 && i < count && kept < max; i++) {
@@ -148,9 +151,48 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
             atomic_load_explicit(&element_at(h, slot)->in_links, memory_order_relaxed) <= 1)
             out[kept++] = slot;
     }
-    if (force && !contains(out, kept, to))
-        out[kept < max ? kept++ : max - 1] = to;
+    if (!force || contains(out, kept, to))
+        return kept;
+    uint32_t at = kept < max ? kept++ : max - 1;
+    for (uint32_t i = max; kept == max && i-- > 0;) {
+        if (atomic_load_explicit(&element_at(h, out[i])->in_links, memory_order_relaxed) > 1) {
+            at = i; /* the farthest that others link to, too */
+            break;
+        }
+    }
+    out[at] = to;
     return kept;
+}
+
+/* Adds the link where there is room for it. */
+static void append_link(struct kith_hnsw *h, uint32_t from, uint32_t to)
+{
+    struct element *e = element_at(h, from);
+    _Atomic uint32_t *links = links_at(h, from, 0);
+    uint32_t at = 0;
+    hnsw_element_lock(e);
+    for (; at < h->links0; at++) {
+        uint32_t link = atomic_load_explicit(&links[at], memory_order_relaxed);
+        if (link == KITH_HNSW_NONE || link == to)
+            break;
+    }
+    bool added = at < h->links0 && from != to &&
+                 atomic_load_explicit(&links[at], memory_order_relaxed) == KITH_HNSW_NONE;
+    if (added)
+        atomic_store_explicit(&links[at], to, memory_order_release);
+    hnsw_element_unlock(e);
+    if (added)
+        hnsw_in_links_add(h, to, 1);
+}
+
+/* Whom nobody links to any more, since `to` took its place, is linked from there: what led to it leads on. */
+static void rehome(struct kith_hnsw *h, const uint32_t *before, uint32_t before_count, const uint32_t *after,
+                   uint32_t after_count, uint32_t to)
+{
+    for (uint32_t i = 0; i < before_count; i++)
+        if (!contains(after, after_count, before[i]) && state_at(h, before[i]) == SLOT_LINKED &&
+            atomic_load_explicit(&element_at(h, before[i])->in_links, memory_order_relaxed) == 0)
+            append_link(h, to, before[i]);
 }
 
 void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to, unsigned level,
@@ -170,12 +212,27 @@ void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_
         } else {
             after_count = choose_again(h, s, from, before, count, to, level, force, after);
         }
-        if (hnsw_links_replace(h, from, level, before, count, after, after_count))
+        if (hnsw_links_replace(h, from, level, before, count, after, after_count)) {
+            if (level == 0 && count == room && contains(after, after_count, to))
+                rehome(h, before, count, after, after_count, to);
             return;
+        }
     }
 }
 
 /* ---- one element ---- */
+
+/* Of equals, those come first that the fewest link to: they have room, and need it. */
+static void prefer_lonely_equals(const struct kith_hnsw *h, struct candidate *items, uint32_t count)
+{
+    uint32_t equals = 0;
+    for (; equals < count && items[equals].distance <= NEAR_ZERO; equals++) {
+        uint8_t in_links =
+            atomic_load_explicit(&element_at(h, items[equals].slot)->in_links, memory_order_relaxed);
+        items[equals].distance = (float)in_links - UINT8_MAX - 1;
+    }
+    hnsw_sort_candidates(items, equals);
+}
 
 /* Plans the links of one level from what s->pool holds; those chosen go to out. */
 static uint32_t plan_level(struct kith_hnsw *h, struct scratch *s, uint32_t slot, struct target target,
@@ -193,6 +250,7 @@ static uint32_t plan_level(struct kith_hnsw *h, struct scratch *s, uint32_t slot
     }
     if (count == 0)
         count = removed;
+    prefer_lonely_equals(h, s->sorted, count);
     return hnsw_choose(h, s->sorted, count, h->options.m, out);
 }
 

@@ -83,9 +83,15 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
         s->profile.evaluations += count;
         hnsw_distances(h, target, s->gathered, count, s->distances);
         for (uint32_t i = 0; i < count; i++) {
-            if (s->distances[i] <= NEAR_ZERO && zeros++ >= zero_max)
-                continue;
-            hnsw_pool_insert(pool, s->distances[i], s->gathered[i]);
+            float distance = s->distances[i];
+            if (zero_max != UINT32_MAX && distance <= NEAR_ZERO) {
+                if (zeros++ >= zero_max)
+                    continue;
+                distance =
+                    -(float)
+                        zeros; /* the last one found first: among equals that leads to the newest, with room */
+            }
+            hnsw_pool_insert(pool, distance, s->gathered[i]);
         }
         prefetch_next_links(h, pool, level);
     }
