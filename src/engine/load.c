@@ -91,7 +91,7 @@ static void compact(struct kith_loader *loader)
     size_t count = (size_t)(loader->next_id - loader->first_id), done = 0;
     while (done < count && !loader->objects[done])
         done++;
-    if (2 * done < count)
+    if (!done || 2 * done < count)
         return;
     memmove(loader->objects, loader->objects + done, (count - done) * sizeof *loader->objects);
     loader->first_id += done;
