@@ -52,11 +52,23 @@ static inline struct kith_slice kith_entry_key(const void *entry)
     return kith_slice((const char *)entry + 1 + n, length);
 }
 
+/* memcmp(a, b, length) == 0 without the call for keys of 8 to 16 bytes: two words that may overlap. */
+static inline bool kith_entry_bytes_equal(const char *a, const char *b, size_t length)
+{
+    if (length < 8 || length > 16)
+        return length == 0 || memcmp(a, b, length) == 0;
+    uint64_t a_head, b_head, a_tail, b_tail;
+    memcpy(&a_head, a, 8);
+    memcpy(&b_head, b, 8);
+    memcpy(&a_tail, a + length - 8, 8);
+    memcpy(&b_tail, b + length - 8, 8);
+    return ((a_head ^ b_head) | (a_tail ^ b_tail)) == 0;
+}
+
 static inline bool kith_entry_key_is(const void *entry, struct kith_slice key)
 {
     size_t length, n = kith_entry_key_length(entry, &length);
-    return length == key.length &&
-           (length == 0 || memcmp((const char *)entry + 1 + n, key.data, length) == 0);
+    return length == key.length && kith_entry_bytes_equal((const char *)entry + 1 + n, key.data, length);
 }
 
 /* Bytes in front of the payload, for an entry with a key of `key_length` bytes. */
