@@ -74,7 +74,7 @@ const struct kith_hnsw_options *kith_hnsw_get_options(const struct kith_hnsw *h)
  *   ef     candidates to look at when linking this element; 0: ef_construction
  *   user   the caller's word for the element, readable from filters
  *   slot   out: where it is until removed
- *   KITH_ENOMEM, or KITH_ETOOBIG past 2^31 - 1 slots; nothing has changed then. */
+ *   KITH_ENOMEM, or KITH_ETOOBIG past 2^30 slots; nothing has changed then. */
 int kith_hnsw_add(struct kith_hnsw *h, const float *vector, uint32_t ef, uint64_t user, uint32_t *slot);
 /* Hides the element at once: a search that starts later does not return it. KITH_ENOENT when the slot is not
  * in use, KITH_ENOMEM (nothing has changed). */

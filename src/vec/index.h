@@ -24,10 +24,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define SLOT_MAX    0x7ffffffeu /* the top bit marks a candidate as expanded */
-#define EXPANDED    0x80000000u
-#define NEAR_ZERO   1e-6f /* cosine distances up to here are equal vectors: rounding makes as much */
-#define WALK_EF_MAX 16384 /* a sorted pool gets slow beyond; an exact scan is as fast */
+#define SLOT_MAX    0x3fffffffu
+#define EXPANDED    0x80000000u /* in a candidate's slot */
+#define NEAR_ZERO   1e-6f       /* cosine distances up to here are equal vectors: rounding makes as much */
+#define WALK_EF_MAX 16384       /* a sorted pool gets slow beyond; an exact scan is as fast */
 
 enum slot_state {
     SLOT_FREE,

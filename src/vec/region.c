@@ -45,6 +45,8 @@ int region_open_chunk(struct region *r, unsigned chunk)
 void *region_take_chunk(struct region *r, unsigned chunk, size_t *bytes)
 {
     void *memory = r->memory[chunk];
+    if (!memory)
+        return NULL;
     r->memory[chunk] = NULL;
     *bytes = region_chunk_bytes(r, chunk);
     return memory;

@@ -1,7 +1,8 @@
 /* The exact scan: every live element that passes, compared with the query as it was given. */
 #include "vec/search.h"
 
-enum { BATCH = 32 };
+/* SPARE: kept beyond k, should some be removed before the scan ends. */
+enum { BATCH = 32, SPARE = 16 };
 
 /* found.items[0..count) as a heap, the farthest on top. */
 static void heap_sink(struct candidate *items, uint32_t count, uint32_t at)
@@ -46,7 +47,7 @@ int hnsw_search_scan(struct search *search, struct pool **result)
 {
     struct kith_hnsw *h = search->h;
     struct scratch *s = search->scratch;
-    if (hnsw_pool_reserve(h, &s->found, search->k) != KITH_OK)
+    if (hnsw_pool_reserve(h, &s->found, search->k + SPARE) != KITH_OK)
         return KITH_ENOMEM;
     s->profile.strategy = KITH_HNSW_SCAN;
     uint32_t slots[BATCH], count = 0, end = kith_hnsw_slot_end(h);

@@ -210,7 +210,7 @@ int hnsw_slot_take(struct kith_hnsw *h, unsigned level, uint32_t *slot)
             h->bump[chunk] < region_chunk_units(h->elements.shift, chunk))
             return slot_take_in(h, chunk, level, slot);
     }
-    if (chunk == REGION_CHUNKS || region_chunk_start(h->elements.shift, chunk) > SLOT_MAX / 2)
+    if (h->elements.shift + chunk > 30)
         return KITH_ETOOBIG;
     int rc = chunk_open(h, chunk);
     if (rc == KITH_OK)
