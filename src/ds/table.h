@@ -6,11 +6,11 @@
  * directory's slots, the segments, the buckets of a segment. So a scan's cursor is a position, and growing,
  * shrinking, splitting and merging do not disturb it.
  *
- *     directory, by the first `depth` bits     segment: 1 to 128 buckets, any       bucket: 64 bytes
- *     +---+---+---+---+                        number, chosen by multiply-shift
- * +----------------------------+ | . | . | . | . | ---------------------> +---+---+---+---+---+---+---+ | 9
- * tags | overflow | 9 ptrs |
- *     +---+---+---+---+                        +---+---+---+---+---+---+---+ +----------------------------+
+ *     directory, by the          segment: 1 to 128 buckets, any      bucket: 64 bytes
+ *     first `depth` bits         number, by multiply-shift
+ *     +---+---+---+---+          +---+---+---+---+---+---+---+       +--------+----------+------------+
+ *     | . | . | . | . | -------> |   |   |   |   |   |   |   | ----> | 9 tags | overflow | 9 pointers |
+ *     +---+---+---+---+          +---+---+---+---+---+---+---+       +--------+----------+------------+
  *
  * A pointer takes 6 bytes there, a tag (8 more bits of the hash) one: nine slots in a line where plain
  * pointers leave room for seven, which is why find gives the entry and not the address of a slot:
@@ -19,13 +19,14 @@
  * where to stop and nothing is left behind by a removal.
  *
  * Segments hold up to 8 entries a bucket on average and grow by a quarter before they split: with both, a key
- * costs 8 to 10 bytes beside its entry, at any count. A table of up to nine entries is one bucket and 64
+ * costs 8 to 10.5 bytes beside its entry, 8.7 on average. A table of up to nine entries is one bucket and 64
  * bytes of header.
  *
  * The caller hashes (kith_table_hash), because it needs the hash early: for a batch of pipelined keys it
  * hashes all, calls kith_table_prefetch for all, kith_table_prefetch_entry for all, and then works through
- * them with their cache misses overlapped. `hash` must always be kith_table_hash of the key. Not thread-safe.
- */
+ * them with their cache misses overlapped. `hash` must always be kith_table_hash of the key.
+ *
+ * Not thread-safe, but functions that take a const table only read, and may run at once with each other. */
 #ifndef KITH_DS_TABLE_H
 #define KITH_DS_TABLE_H
 
@@ -65,7 +66,8 @@ uint64_t kith_table_hash(const struct kith_table *table, struct kith_slice key);
 void *kith_table_find(const struct kith_table *table, struct kith_slice key, uint64_t hash);
 
 /* Gives `entry` to the table. Its key must not be there. KITH_OK; KITH_ENOMEM leaves the table as it was and
- * the entry the caller's. May move one segment: entries keep their addresses. */
+ * the entry the caller's. May move one segment, which at 20 M keys takes
+ * 0.1 ms, and 0.3 ms with the copy of the directory that doubles: entries keep their addresses. */
 int kith_table_insert(struct kith_table *table, void *entry, uint64_t hash);
 
 /* Puts `entry` where `old` is: the same key, usually `old` reallocated (so `old` itself is not read, and may
