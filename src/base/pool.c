@@ -46,9 +46,10 @@ static void *worker(void *arg)
         pool->done_tail = task;
         pool->outstanding--;
         pthread_cond_signal(&pool->finished);
-        if (first && pool->wake) {
+        void (*wake)(void *) = first ? pool->wake : NULL; /* close() may clear it meanwhile */
+        if (wake) {
             pthread_mutex_unlock(&pool->mutex);
-            pool->wake(pool->wake_arg);
+            wake(pool->wake_arg);
             pthread_mutex_lock(&pool->mutex);
         }
     }
