@@ -10,8 +10,8 @@
 /* One of the ';'-separated specifications. */
 static struct kith_keyspec parse(const struct kith_command *command, struct kith_slice text)
 {
-    struct kith_keyspec spec = {.first = command->keys.first, .last = command->keys.last,
-                                .step = command->keys.step};
+    struct kith_keyspec spec = {
+        .first = command->keys.first, .last = command->keys.last, .step = command->keys.step};
     const char *at = memchr(text.data, '@', text.length);
     spec.flags = kith_slice(text.data, at ? (size_t)(at - text.data) : text.length);
     while (spec.flags.length && spec.flags.data[spec.flags.length - 1] == ' ')

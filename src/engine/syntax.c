@@ -150,8 +150,11 @@ static uint8_t as_one(struct parser *parser, uint8_t first)
 /* "[LIMIT offset count]" was read as offset with a token, count; the token is the block's. */
 static void lift_token(struct parser *parser, uint8_t block)
 {
-    struct kith_syntax_node *node = node_at(parser, block), *first = node_at(parser, node->child);
-    if (node->kind != KITH_SYNTAX_BLOCK || first->kind == KITH_SYNTAX_TOKEN || first->optional)
+    struct kith_syntax_node *node = node_at(parser, block);
+    if (node->kind != KITH_SYNTAX_BLOCK)
+        return;
+    struct kith_syntax_node *first = node_at(parser, node->child);
+    if (first->kind == KITH_SYNTAX_TOKEN || first->optional)
         return;
     node->token = first->token;
     first->token = (struct kith_slice){0};

@@ -6,11 +6,20 @@
 
 #include <stdlib.h>
 
+/* clang-format off */
 static const struct kith_command *const groups[] = {
-    kith_connection_commands, kith_host_commands,   kith_server_commands,
-    kith_keys_commands,       kith_expire_commands, kith_string_commands,
-    kith_bitmap_commands,     kith_hash_commands,   kith_zset_commands,
+    kith_connection_commands,
+    kith_host_commands,
+    kith_server_commands,
+    kith_command_commands,
+    kith_keys_commands,
+    kith_expire_commands,
+    kith_string_commands,
+    kith_bitmap_commands,
+    kith_hash_commands,
+    kith_zset_commands,
 };
+/* clang-format on */
 
 const struct kith_command *kith_command_at(size_t n)
 {

@@ -267,9 +267,12 @@ static void zrevrank_command(struct kith_call *call)
 #define ROW(command_name, command_arity, command_flags, access) \
     .name = command_name, .arity = command_arity, .flags = command_flags, .keys = {1, 1, 1}, .key_flags = access, \
     .categories = "sortedset", .group = "sorted-set"
-#define MANY_ROW(command_name, command_arity, command_flags, positions) \
-    .name = command_name, .arity = command_arity, .flags = (command_flags) | KITH_CMD_MOVABLE_KEYS, .get_keys = positions, \
-    .key_flags = "RO access", .categories = "sortedset", .group = "sorted-set"
+#define MANY_ROW(command_name, command_arity, command_flags, specifications) \
+    .name = command_name, .arity = command_arity, .flags = (command_flags) | KITH_CMD_MOVABLE_KEYS, .key_flags = specifications, \
+    .categories = "sortedset", .group = "sorted-set"
+#define POPS_MANY   "RW access delete @1 numkeys"
+#define READS_MANY  "RO access @1 numkeys"
+#define STORES_MANY "OW update @1; RO access @2 numkeys"
 #define WRITES (KITH_CMD_WRITE | KITH_CMD_DENYOOM | KITH_CMD_FAST)
 #define REMOVES (KITH_CMD_WRITE | KITH_CMD_FAST)
 #define READS  (KITH_CMD_READONLY | KITH_CMD_FAST)
@@ -284,30 +287,30 @@ const struct kith_command kith_zset_commands[] = {
      .summary = "Returns how many members a sorted set has.", .syntax = "key", .handler = zcard_command},
     {ROW("zcount", 4, READS, "RO access"), .since = "2.0.0", .complexity = LOG_N,
      .summary = "Counts the members with a score in a range.", .syntax = "key min:double max:double", .handler = kith_zcount_command},
-    {MANY_ROW("zdiff", -3, KITH_CMD_READONLY, kith_numkeys_positions), .since = "6.2.0", .complexity = "O(n) for n members in all",
+    {MANY_ROW("zdiff", -3, KITH_CMD_READONLY, READS_MANY), .since = "6.2.0", .complexity = "O(n) for n members in all",
      .summary = "Returns the members of the first sorted set that are in none of the others.",
      .syntax = "numkeys:integer key [key ...] [WITHSCORES]", .handler = kith_zdiff_command},
-    {MANY_ROW("zdiffstore", -4, KITH_CMD_WRITE | KITH_CMD_DENYOOM, kith_store_numkeys_positions), .since = "6.2.0",
+    {MANY_ROW("zdiffstore", -4, KITH_CMD_WRITE | KITH_CMD_DENYOOM, STORES_MANY), .keys = {1, 1, 1}, .since = "6.2.0",
      .complexity = "O(n) for n members in all", .summary = "Stores what ZDIFF returns.",
      .syntax = "destination:key numkeys:integer key [key ...]", .handler = kith_zdiffstore_command},
     {ROW("zincrby", 4, WRITES, "RW access update"), .since = "1.2.0", .complexity = LOG_N,
      .summary = "Adds a number to a member's score; a missing member counts as 0.",
      .syntax = "key increment:double member", .handler = zincrby_command},
-    {MANY_ROW("zinter", -3, KITH_CMD_READONLY, kith_numkeys_positions), .since = "6.2.0",
+    {MANY_ROW("zinter", -3, KITH_CMD_READONLY, READS_MANY), .since = "6.2.0",
      .complexity = "O(n*k) for the smallest of k sets having n members", .summary = "Returns the members that are in all of several sorted sets.",
      .syntax = "numkeys:integer key [key ...] [WEIGHTS weight:double [weight:double ...]] [AGGREGATE (SUM | MIN | MAX)] [WITHSCORES]",
      .handler = kith_zinter_command},
-    {MANY_ROW("zintercard", -3, KITH_CMD_READONLY, kith_numkeys_positions), .since = "7.0.0",
+    {MANY_ROW("zintercard", -3, KITH_CMD_READONLY, READS_MANY), .since = "7.0.0",
      .complexity = "O(n*k) for the smallest of k sets having n members", .summary = "Counts the members that are in all of several sorted sets.",
      .syntax = "numkeys:integer key [key ...] [LIMIT limit:integer]", .handler = kith_zintercard_command},
-    {MANY_ROW("zinterstore", -4, KITH_CMD_WRITE | KITH_CMD_DENYOOM, kith_store_numkeys_positions), .since = "2.0.0",
+    {MANY_ROW("zinterstore", -4, KITH_CMD_WRITE | KITH_CMD_DENYOOM, STORES_MANY), .keys = {1, 1, 1}, .since = "2.0.0",
      .complexity = "O(n*k + m*log m) for the smallest of k sets having n members and m results", .summary = "Stores what ZINTER returns.",
      .syntax = "destination:key numkeys:integer key [key ...] [WEIGHTS weight:double [weight:double ...]] [AGGREGATE (SUM | MIN | MAX)]",
      .handler = kith_zinterstore_command},
     {ROW("zlexcount", 4, READS, "RO access"), .since = "2.8.9", .complexity = LOG_N,
      .summary = "Counts the members between two names, in a set where all scores are equal.", .syntax = "key min max",
      .handler = kith_zlexcount_command},
-    {MANY_ROW("zmpop", -4, KITH_CMD_WRITE, kith_numkeys_positions), .since = "7.0.0", .complexity = "O(k + m*log n) for k keys and m members",
+    {MANY_ROW("zmpop", -4, KITH_CMD_WRITE, POPS_MANY), .since = "7.0.0", .complexity = "O(k + m*log n) for k keys and m members",
      .summary = "Removes and returns the lowest or highest members of the first sorted set that is not empty.",
      .syntax = "numkeys:integer key [key ...] (MIN | MAX) [COUNT count:integer]", .handler = kith_zmpop_command},
     {ROW("zmscore", -3, READS, "RO access"), .since = "6.2.0", .complexity = "O(m) for m members",
@@ -360,11 +363,11 @@ const struct kith_command kith_zset_commands[] = {
      .syntax = "key cursor:integer [MATCH pattern:pattern] [COUNT count:integer]", .handler = kith_zscan_command},
     {ROW("zscore", 3, READS, "RO access"), .since = "1.2.0", .complexity = "O(1)",
      .summary = "Returns the score of a member.", .syntax = "key member", .handler = zscore_command},
-    {MANY_ROW("zunion", -3, KITH_CMD_READONLY, kith_numkeys_positions), .since = "6.2.0", .complexity = "O(n + m*log m) for n members in all and m results",
+    {MANY_ROW("zunion", -3, KITH_CMD_READONLY, READS_MANY), .since = "6.2.0", .complexity = "O(n + m*log m) for n members in all and m results",
      .summary = "Returns the members of several sorted sets.",
      .syntax = "numkeys:integer key [key ...] [WEIGHTS weight:double [weight:double ...]] [AGGREGATE (SUM | MIN | MAX)] [WITHSCORES]",
      .handler = kith_zunion_command},
-    {MANY_ROW("zunionstore", -4, KITH_CMD_WRITE | KITH_CMD_DENYOOM, kith_store_numkeys_positions), .since = "2.0.0",
+    {MANY_ROW("zunionstore", -4, KITH_CMD_WRITE | KITH_CMD_DENYOOM, STORES_MANY), .keys = {1, 1, 1}, .since = "2.0.0",
      .complexity = "O(n + m*log m) for n members in all and m results", .summary = "Stores what ZUNION returns.",
      .syntax = "destination:key numkeys:integer key [key ...] [WEIGHTS weight:double [weight:double ...]] [AGGREGATE (SUM | MIN | MAX)]",
      .handler = kith_zunionstore_command},

@@ -49,10 +49,6 @@ void kith_zunionstore_command(struct kith_call *call);
 void kith_zinterstore_command(struct kith_call *call);
 void kith_zdiffstore_command(struct kith_call *call);
 void kith_zintercard_command(struct kith_call *call);
-/* Key positions of `destination numkeys key [key ...]` and of `numkeys key [key ...]`. */
-int kith_numkeys_positions(const struct kith_slice *argv, size_t argc, size_t *positions, size_t max);
-int kith_store_numkeys_positions(const struct kith_slice *argv, size_t argc, size_t *positions, size_t max);
-
 void kith_zpopmin_command(struct kith_call *call);
 void kith_zpopmax_command(struct kith_call *call);
 void kith_zmpop_command(struct kith_call *call);

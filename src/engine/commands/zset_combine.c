@@ -27,31 +27,6 @@ struct combine {
     bool failed;
 };
 
-static int positions_from(const struct kith_slice *argv, size_t argc, size_t index, size_t *positions,
-                          size_t max, size_t found)
-{
-    int64_t count;
-    if (index >= argc || kith_num_parse_int64(argv[index], &count) != KITH_OK || count < 1 ||
-        (uint64_t)count > argc - index - 1)
-        return -1;
-    for (size_t i = 0; i < (size_t)count; i++, found++)
-        if (found < max)
-            positions[found] = index + 1 + i;
-    return (int)found;
-}
-
-int kith_numkeys_positions(const struct kith_slice *argv, size_t argc, size_t *positions, size_t max)
-{
-    return positions_from(argv, argc, 1, positions, max, 0);
-}
-
-int kith_store_numkeys_positions(const struct kith_slice *argv, size_t argc, size_t *positions, size_t max)
-{
-    if (max)
-        positions[0] = 1;
-    return positions_from(argv, argc, 2, positions, max, 1);
-}
-
 /* The sources from `numkeys` at argv[index]; the index behind them, or 0 after an error reply. */
 static size_t open_sources(struct kith_call *call, size_t index, struct combine *combine)
 {
