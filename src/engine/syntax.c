@@ -1,10 +1,11 @@
 /* Recursive descent over the notation of the command pages.
  *
  *     alternatives = sequence { "|" sequence }
- *     sequence     = { item [ "[" repetition "...]" ] }
+ *     sequence     = { item | "[" sequence "...]" }
  *     item         = UPPER [ value | "(" ... ")" ] | value | "[" alternatives "]" | "(" alternatives ")"
  *
- * A token belongs to the value or choice behind it; a group that begins with a token and has several items
+ * "a b [a b ...]" repeats what stands before it; "[a b ...]" after something else is as many as one likes. A token
+ * belongs to the value or choice behind it; a group that begins with a token and has several items
  * behind it is a block of that token: "[LIMIT offset count]". */
 #include "engine/syntax.h"
 
@@ -18,6 +19,7 @@ struct parser {
 };
 
 static uint8_t alternatives(struct parser *parser);
+static uint8_t sequence(struct parser *parser);
 
 static struct kith_syntax_node *node_at(struct parser *parser, uint8_t index)
 {
@@ -48,7 +50,7 @@ static void skip_spaces(struct parser *parser)
 
 static bool is_word(char c)
 {
-    return isalnum((unsigned char)c) || c == '-' || c == '_' || c == '.';
+    return isalnum((unsigned char)c) || c == '-' || c == '_';
 }
 
 static struct kith_slice word(struct parser *parser)
@@ -120,22 +122,6 @@ static uint8_t item(struct parser *parser)
     return islower((unsigned char)*parser->at) ? value(parser) : fail(parser);
 }
 
-/* At "[a b ...]": how many items it repeats, past it; 0 (and nothing read) when it is something else. */
-static int repetition(struct parser *parser)
-{
-    if (*parser->at != '[')
-        return 0;
-    int items = 0;
-    for (const char *p = parser->at + 1; *p && *p != ']' && *p != '|' && *p != '['; p++) {
-        if (strncmp(p, "...]", 4) == 0) {
-            parser->at = p + 4;
-            return items;
-        }
-        items += *p != ' ' && *p != '(' && (p[-1] == '[' || p[-1] == ' ');
-    }
-    return 0;
-}
-
 /* The chain from `first` as one node: itself when it is alone, otherwise a block. */
 static uint8_t as_one(struct parser *parser, uint8_t first)
 {
@@ -160,13 +146,22 @@ static void lift_token(struct parser *parser, uint8_t block)
     first->token = (struct kith_slice){0};
 }
 
-/* The last `count` nodes of chain[0..length) are repeated. */
+/* Whether the `count` nodes of the chain from `first` are called like those of chain[0..count). */
+static bool same_names(struct parser *parser, uint8_t first, const uint8_t *chain, int count)
+{
+    char a[64], b[64];
+    for (int i = 0; i < count; i++, first = node_at(parser, first)->next) {
+        kith_syntax_name(parser->syntax, first, a, sizeof a);
+        kith_syntax_name(parser->syntax, chain[i], b, sizeof b);
+        if (strcmp(a, b) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* The last `count` nodes of chain[0..length) become one that is repeated; returns the new length. */
 static int repeat(struct parser *parser, uint8_t *chain, int length, int count)
 {
-    if (count > length) {
-        fail(parser);
-        return length;
-    }
     int first = length - count;
     for (int i = first; i + 1 < length; i++)
         node_at(parser, chain[i])->next = chain[i + 1];
@@ -176,14 +171,43 @@ static int repeat(struct parser *parser, uint8_t *chain, int length, int count)
     return first + 1;
 }
 
+/* At '[': reads "[... ...]" and returns the chain's new length, or reads nothing and returns -1. */
+static int repetition(struct parser *parser, uint8_t *chain, int length)
+{
+    const struct parser before = *parser;
+    uint8_t node_count = parser->syntax->count;
+    parser->at++;
+    uint8_t first = sequence(parser);
+    if (parser->syntax->error || strncmp(parser->at, "...]", 4) != 0 || first == KITH_SYNTAX_NONE) {
+        *parser = before;
+        parser->syntax->count = node_count;
+        parser->syntax->error = NULL;
+        return -1;
+    }
+    parser->at += 4;
+    int count = 0;
+    for (uint8_t i = first; i != KITH_SYNTAX_NONE; i = node_at(parser, i)->next)
+        count++;
+    if (count <= length && same_names(parser, first, chain + length - count, count)) {
+        parser->syntax->count = node_count;
+        return repeat(parser, chain, length, count);
+    }
+    chain[length] = as_one(parser, first);
+    if (chain[length] != KITH_SYNTAX_NONE) {
+        lift_token(parser, chain[length]);
+        node_at(parser, chain[length])->optional = node_at(parser, chain[length])->multiple = true;
+    }
+    return length + 1;
+}
+
 static uint8_t sequence(struct parser *parser)
 {
     uint8_t chain[32];
     int length = 0;
-    for (skip_spaces(parser); *parser->at && !strchr("])|", *parser->at); skip_spaces(parser)) {
-        int repeated = repetition(parser);
-        if (repeated)
-            length = repeat(parser, chain, length, repeated);
+    for (skip_spaces(parser); *parser->at && !strchr("])|.", *parser->at); skip_spaces(parser)) {
+        int repeated = *parser->at == '[' ? repetition(parser, chain, length) : -1;
+        if (repeated >= 0)
+            length = repeated;
         else
             chain[length++] = item(parser);
         if (parser->syntax->error || length == (int)sizeof chain)

@@ -271,13 +271,12 @@ const struct kith_command kith_bitmap_commands[] = {
      .handler = bitcount_command},
     {ROW("bitfield", -2, KITH_CMD_WRITE | KITH_CMD_DENYOOM, "RW access update"), .since = "3.2.0", .complexity = "O(1) an operation",
      .summary = "Reads and writes integers of any width inside a string.",
-     .syntax = "key [GET encoding offset | [OVERFLOW (WRAP | SAT | FAIL)] (SET encoding offset value:integer | INCRBY encoding "
-               "offset increment:integer) [GET encoding offset | [OVERFLOW (WRAP | SAT | FAIL)] (SET encoding offset "
-               "value:integer | INCRBY encoding offset increment:integer) ...]]",
+     .syntax = "key [(GET encoding offset | [OVERFLOW (WRAP | SAT | FAIL)] (SET encoding offset value:integer | INCRBY "
+               "encoding offset increment:integer)) ...]",
      .handler = kith_bitfield_command},
     {ROW("bitfield_ro", -2, KITH_CMD_READONLY | KITH_CMD_FAST, "RO access"), .since = "6.0.0", .complexity = "O(1) an operation",
      .summary = "Reads integers of any width inside a string.",
-     .syntax = "key [GET encoding offset [GET encoding offset ...]]", .handler = kith_bitfield_ro_command},
+     .syntax = "key [GET encoding offset ...]", .handler = kith_bitfield_ro_command},
     {.name = "bitop", .arity = -4, .flags = KITH_CMD_WRITE | KITH_CMD_DENYOOM, .keys = {2, -1, 1}, .key_flags = "OW update",
      .categories = "bitmap", .group = "bitmap", .since = "2.6.0", .complexity = "O(n) for n bytes",
      .summary = "Combines strings bit by bit and stores the result.", .syntax = "(AND | OR | XOR | NOT) destkey:key key [key ...]",

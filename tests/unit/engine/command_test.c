@@ -77,12 +77,15 @@ static void syntax_becomes_a_tree(void **state)
     assert_parses_to("[WEIGHTS weight [weight ...]]", "WEIGHTS=weightv?+ ");
     assert_parses_to("[AGGREGATE (SUM | MIN)]", "AGGREGATE=aggregateo? ");
     assert_parses_to("(FP32 vector | VALUES num value [value ...]) element", "vector-valueso elementv ");
+    assert_parses_to("key [(GET offset | SET value) ...]", "keyv offset-valueo?+ ");
+    assert_parses_to("key [GET encoding offset ...]", "keyv GET=getb?+ ");
+    assert_parses_to("GET encoding offset [GET encoding offset ...]", "encoding-offsetb+ ");
     assert_parses_to("[command [command ...]]", "commandv?+ ");
     struct kith_syntax syntax;
     assert_int_equal(kith_syntax_parse(&syntax, "key [value"), KITH_EINVAL);
     assert_int_equal(kith_syntax_parse(&syntax, "[a [b ...] | ]"), KITH_EINVAL);
     assert_int_equal(kith_syntax_parse(&syntax, "key)"), KITH_EINVAL);
-    assert_int_equal(kith_syntax_parse(&syntax, "[b c d ...]"), KITH_EINVAL);
+    assert_int_equal(kith_syntax_parse(&syntax, "[...]"), KITH_EINVAL);
 }
 
 static void docs_have_the_shape_that_hints_are_made_of(void **state)
