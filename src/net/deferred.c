@@ -1,0 +1,160 @@
+/* Searches of one connection that run on the pool side by side. A ring of slots keeps their replies in the
+ * order of the requests; a command that is answered at once while searches are in flight puts its reply into
+ * a slot too. */
+#include "net/internal.h"
+
+#include <stdlib.h>
+
+static void on_task_done(struct kith_task *task);
+
+bool deferred_is_full(const struct kith_connection *connection)
+{
+    return connection->deferred && connection->deferred->count == DEFERRED_MAX;
+}
+
+static struct deferred_queue *take_queue(struct kith_server *server)
+{
+    if (server->spare_queue_count)
+        return server->spare_queues[--server->spare_queue_count];
+    return calloc(1, sizeof(struct deferred_queue));
+}
+
+static void give_queue(struct kith_connection *connection)
+{
+    struct kith_server *server = connection->server;
+    struct deferred_queue *queue = connection->deferred;
+    connection->deferred = NULL;
+    if (server->spare_queue_count < SPARE_MAX)
+        server->spare_queues[server->spare_queue_count++] = queue;
+    else
+        free(queue);
+}
+
+static void close_slot(struct deferred_slot *slot)
+{
+    if (slot->deferred)
+        slot->deferred->close(slot->deferred);
+    kith_buf_fini(&slot->reply);
+    *slot = (struct deferred_slot){0};
+}
+
+static void write_slot(struct kith_connection *connection, struct deferred_slot *slot)
+{
+    struct kith_buf *out = connection_out(connection);
+    size_t start = out->length;
+    struct kith_reply reply;
+    kith_reply_init(&reply, out, connection->session.protocol);
+    if (slot->deferred)
+        slot->deferred->finish(slot->deferred, &reply);
+    else
+        kith_buf_append(out, slot->reply.data, slot->reply.length);
+    out->failed |= slot->reply.failed;
+    if (reply.error_count && start < out->length)
+        stats_count_error(&connection->server->stats, kith_slice(out->data + start, out->length - start));
+    if (slot->silent)
+        out->length = start;
+}
+
+/* Writes the replies that are ready at the front. */
+static void deliver(struct kith_connection *connection)
+{
+    struct deferred_queue *queue = connection->deferred;
+    while (queue->count && queue->slots[queue->head].finished) {
+        struct deferred_slot *slot = &queue->slots[queue->head];
+        write_slot(connection, slot);
+        close_slot(slot);
+        queue->head = (queue->head + 1) % DEFERRED_MAX;
+        queue->count--;
+        if (connection_over_output_limit(connection))
+            return; /* closed: the queue is gone, or goes with its last task */
+    }
+    if (connection->flags & CONNECTION_BLOCKED && (queue->count == 0 || queue->count == DEFERRED_MAX / 2))
+        connection_mark_resumed(connection);
+    if (!queue->count)
+        give_queue(connection);
+}
+
+void deferred_abandon(struct kith_connection *connection)
+{
+    struct deferred_queue *queue = connection->deferred;
+    if (!queue)
+        return;
+    for (unsigned i = 0; i < queue->count; i++) {
+        struct deferred_slot *slot = &queue->slots[(queue->head + i) % DEFERRED_MAX];
+        if (slot->finished)
+            close_slot(slot);
+    }
+    queue->head = queue->count = 0;
+    if (!queue->running)
+        give_queue(connection);
+}
+
+static void on_task_done(struct kith_task *task)
+{
+    struct kith_deferred *deferred = (struct kith_deferred *)task;
+    struct deferred_slot *slot = deferred->owner;
+    struct kith_connection *connection = slot->connection;
+    slot->finished = true;
+    connection->deferred->running--;
+    if (!(connection->flags & CONNECTION_CLOSING)) {
+        deliver(connection);
+        return;
+    }
+    close_slot(slot);
+    if (!connection->deferred->running) {
+        give_queue(connection);
+        connection_release(connection);
+    }
+}
+
+static struct deferred_slot *new_slot(struct kith_connection *connection, bool silent)
+{
+    struct deferred_queue *queue = connection->deferred;
+    struct deferred_slot *slot = &queue->slots[(queue->head + queue->count++) % DEFERRED_MAX];
+    *slot = (struct deferred_slot){.connection = connection, .silent = silent};
+    return slot;
+}
+
+/* Runs the command with its reply going to `out`; the rest of it, if any, is returned. */
+static struct kith_deferred *execute(struct kith_connection *connection, const struct kith_admitted *request,
+                                     struct kith_buf *out, bool silent)
+{
+    struct kith_server *server = connection->server;
+    struct kith_deferred *deferred = NULL;
+    struct kith_reply reply;
+    size_t start = out->length;
+    kith_reply_init(&reply, out, connection->session.protocol);
+    kith_engine_execute(server->engine, request, server_now(server), &reply, &deferred);
+    dispatch_after_reply(connection, request->command, &reply, start, silent && !deferred);
+    return deferred;
+}
+
+void deferred_run(struct kith_connection *connection, const struct kith_admitted *request, bool silent)
+{
+    struct kith_server *server = connection->server;
+    struct kith_buf reply;
+    kith_buf_init(&reply);
+    bool first = !connection->deferred;
+    if (first && !(connection->deferred = take_queue(server))) {
+        connection_close(connection);
+        return;
+    }
+    struct kith_deferred *deferred =
+        execute(connection, request, first ? connection_out(connection) : &reply, silent);
+    if (!deferred && first) {
+        give_queue(connection);
+        return;
+    }
+    struct deferred_slot *slot = new_slot(connection, silent);
+    slot->reply = reply;
+    slot->deferred = deferred;
+    if (!deferred) {
+        slot->finished = true;
+        return;
+    }
+    server->stats.total.reads_deferred++;
+    deferred->owner = slot;
+    deferred->task.done = on_task_done;
+    connection->deferred->running++;
+    kith_executor_submit(&server->executor, &deferred->task);
+}

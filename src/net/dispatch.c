@@ -1,0 +1,293 @@
+/* What happens to a command: admitted, then run at once, put into the pass's batch, handed to the pool, or
+ * left in the input until what is in flight of its connection has its replies. A connection's replies are
+ * always in the order of its requests:
+ *
+ *     in flight        write      read                search        session, server
+ *     nothing          batch      at once             at once/pool  at once
+ *     batch            batch      behind the write    waits         waits
+ *     searches         waits      waits               pool          waits */
+#include "net/internal.h"
+
+#include "base/log.h"
+
+#include <stdlib.h>
+
+enum outcome { DONE, WAITS };
+
+static bool is_finished(const struct kith_connection *connection)
+{
+    return connection->flags & (CONNECTION_CLOSING | CONNECTION_LAST_REPLY);
+}
+
+void dispatch_after_reply(struct kith_connection *connection, const struct kith_command *command,
+                          const struct kith_reply *reply, size_t start, bool silent)
+{
+    struct stats *stats = &connection->server->stats;
+    stats->total.commands_processed++;
+    struct command_stats *row = stats_of_command(stats, command);
+    row->calls++;
+    if (reply->error_count) {
+        row->failed++;
+        if (start < reply->out->length)
+            stats_count_error(stats, kith_slice(reply->out->data + start, reply->out->length - start));
+    }
+    if (silent)
+        reply->out->length = start;
+}
+
+/* CLIENT REPLY OFF and SKIP: whether this command's reply is dropped. */
+static bool take_silence(struct kith_session *session)
+{
+    bool silent = session->reply_mode != 0;
+    if (session->reply_mode == 's')
+        session->reply_mode = 0;
+    return silent;
+}
+
+static void run_now(struct kith_connection *connection, const struct kith_admitted *request, bool silent)
+{
+    const struct kith_command *command = request->command;
+    struct kith_server *server = connection->server;
+    struct kith_buf *out = connection_out(connection);
+    struct kith_reply reply;
+    size_t start = out->length;
+    kith_reply_init(&reply, out, connection->session.protocol);
+    kith_engine_execute(server->engine, request, server_now(server), &reply, NULL);
+    if (command->flags & KITH_CMD_SESSION && strcmp(command->name, "client|reply") == 0)
+        silent = connection->session.reply_mode != 0;
+    dispatch_after_reply(connection, command, &reply, start, silent);
+    if (out->length >= FLUSH_EARLY_BYTES && !(connection->flags & CONNECTION_CLOSING)) {
+        connection_send(connection);
+        connection_over_output_limit(connection);
+    }
+}
+
+static enum outcome refuse(struct kith_connection *connection, const struct kith_command *command,
+                           struct kith_slice text)
+{
+    struct kith_server *server = connection->server;
+    if (connection->in_flight || connection->deferred)
+        return WAITS;
+    if (command)
+        stats_of_command(&server->stats, command)->rejected++;
+    stats_count_error(&server->stats, text);
+    if (!take_silence(&connection->session))
+        kith_buf_append(connection_out(connection), text.data, text.length);
+    return DONE;
+}
+
+/* Writers of vectors wait a little while the linkers are behind. */
+static void hold_back_if_behind(struct kith_connection *connection, const struct kith_command *command)
+{
+    if (command->name[0] != 'v')
+        return;
+    unsigned delay_ms = kith_engine_back_pressure_ms(connection->server->engine);
+    if (delay_ms && !(connection->flags & CONNECTION_HELD))
+        server_hold_back(connection, delay_ms);
+}
+
+static enum outcome run_write(struct kith_connection *connection, const struct kith_admitted *request)
+{
+    if (connection->deferred)
+        return WAITS;
+    bool silent = take_silence(&connection->session);
+    if (batch_add_write(connection, request, silent) != KITH_OK) {
+        KITH_WARN("client %llu: no memory for its write: closed", (unsigned long long)connection->session.id);
+        connection_close(connection);
+        return DONE;
+    }
+    hold_back_if_behind(connection, request->command);
+    return DONE;
+}
+
+static enum outcome run_read(struct kith_connection *connection, const struct kith_admitted *request)
+{
+    bool defers = request->command->flags & KITH_CMD_DEFERS;
+    bool alone = request->command->flags & (KITH_CMD_SESSION | KITH_CMD_HOST);
+    if (connection->deferred && (!defers || deferred_is_full(connection)))
+        return WAITS;
+    if (connection->in_flight && (defers || alone))
+        return WAITS;
+    bool silent = take_silence(&connection->session);
+    if (defers) {
+        deferred_run(connection, request, silent);
+    } else if (connection->in_flight) {
+        if (batch_add_read(connection, request, silent) != KITH_OK)
+            connection_close(connection);
+    } else {
+        run_now(connection, request, silent);
+    }
+    return DONE;
+}
+
+static enum outcome run_one(struct kith_connection *connection, const struct kith_admitted *request)
+{
+    static const struct kith_slice no_auth = {"-NOAUTH Authentication required.\r\n", 34};
+    const struct kith_command *command = request->command;
+    if (connection->flags & CONNECTION_LATE_REPLY)
+        return WAITS;
+    if (!connection->session.authenticated && !(command->flags & KITH_CMD_NO_AUTH) &&
+        session_needs_password(connection->server))
+        return refuse(connection, command, no_auth);
+    return command->flags & KITH_CMD_WRITE ? run_write(connection, request) : run_read(connection, request);
+}
+
+/* What admission said about each request: how many bytes of server->refusals, 0 for an admitted one. */
+struct admission {
+    size_t refusal_bytes[REQUESTS_AT_ONCE];
+};
+
+/* Looks all requests up, the admitted ones go to server->admitted in order, and starts the loads of the reads
+ * among them (the engine does so for the writes when their entry is applied). */
+static void admit_requests(struct kith_connection *connection, const struct kith_request *requests,
+                           size_t count, struct admission *admission)
+{
+    struct kith_server *server = connection->server;
+    struct kith_admitted *admitted = server->admitted;
+    struct kith_reply refusal;
+    size_t admitted_count = 0;
+    bool writes = false;
+    kith_buf_clear(&server->refusals);
+    kith_reply_init(&refusal, &server->refusals, connection->session.protocol);
+    for (size_t i = 0; i < count; i++) {
+        size_t before = server->refusals.length;
+        const struct kith_command *command =
+            kith_engine_admit(server->engine, requests[i].argv, requests[i].argc, &refusal);
+        admission->refusal_bytes[i] = server->refusals.length - before;
+        if (!command)
+            continue;
+        writes |= command->flags & KITH_CMD_WRITE;
+        admitted[admitted_count++] = (struct kith_admitted){.session = &connection->session,
+                                                            .command = command,
+                                                            .argv = requests[i].argv,
+                                                            .argc = requests[i].argc};
+    }
+    if (admitted_count > 1 && !writes)
+        kith_engine_prefetch(server->engine, admitted, admitted_count);
+}
+
+/* Runs requests in order; returns how many were, fewer than `count` when one has to wait. */
+static size_t run_requests(struct kith_connection *connection, const struct kith_request *requests,
+                           size_t count)
+{
+    struct kith_server *server = connection->server;
+    const struct kith_admitted *next = server->admitted;
+    struct admission admission;
+    size_t refused = 0;
+    admit_requests(connection, requests, count, &admission);
+    if (server->refusals.failed) {
+        connection_close(connection);
+        return 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = admission.refusal_bytes[i];
+        enum outcome outcome;
+        if (is_finished(connection) || connection->flags & CONNECTION_HELD)
+            return i;
+        if (bytes)
+            outcome = refuse(connection, NULL, kith_slice(server->refusals.data + refused, bytes));
+        else
+            outcome = run_one(connection, next++);
+        if (outcome == WAITS) {
+            connection->flags |= CONNECTION_BLOCKED;
+            return i;
+        }
+        refused += bytes;
+    }
+    return count;
+}
+
+/* --- parsing
+ * ------------------------------------------------------------------------------------------------- */
+
+/* The parser of the connection's unfinished request, or a spare one. NULL: no memory. */
+static struct kith_request_parser *take_parser(struct kith_connection *connection)
+{
+    struct kith_server *server = connection->server;
+    struct kith_request_parser *parser = connection->parser;
+    if (!parser && server->spare_parser_count)
+        parser = server->spare_parsers[--server->spare_parser_count];
+    if (!parser && (parser = malloc(sizeof *parser)))
+        kith_request_parser_init(parser, &server->limits);
+    if (parser)
+        parser->limits = connection->session.authenticated ? &server->limits : &server->limits_before_auth;
+    connection->parser = NULL;
+    return parser;
+}
+
+static void give_parser(struct kith_connection *connection, struct kith_request_parser *parser)
+{
+    struct kith_server *server = connection->server;
+    if (kith_request_is_partial(parser)) {
+        connection->parser = parser;
+    } else if (server->spare_parser_count < SPARE_MAX) {
+        kith_request_parser_trim(parser);
+        server->spare_parsers[server->spare_parser_count++] = parser;
+    } else {
+        kith_request_parser_fini(parser);
+        free(parser);
+    }
+}
+
+/* Forgets an unfinished request, whose bytes will be parsed again. */
+static void restart_parser(struct kith_request_parser *parser)
+{
+    const struct kith_request_limits *limits = parser->limits;
+    kith_request_parser_fini(parser);
+    kith_request_parser_init(parser, limits);
+}
+
+static void protocol_error(struct kith_connection *connection, const struct kith_request_parser *parser,
+                           int status)
+{
+    struct kith_server *server = connection->server;
+    struct kith_reply reply;
+    if (connection->in_flight || connection->deferred) {
+        connection->flags |= CONNECTION_BLOCKED;
+        return;
+    }
+    struct kith_buf *out = connection_out(connection);
+    size_t start = out->length;
+    kith_reply_init(&reply, out, connection->session.protocol);
+    kith_reply_error(&reply,
+                     status == KITH_ECORRUPT ? parser->error : "ERR out of memory while reading a request");
+    if (start < out->length)
+        stats_count_error(&server->stats, kith_slice(out->data + start, out->length - start));
+    server->stats.total.protocol_errors++;
+    connection->flags |= CONNECTION_LAST_REPLY;
+    connection_stop_reading(connection);
+}
+
+size_t dispatch_input(struct kith_connection *connection, const char *data, size_t length)
+{
+    struct kith_server *server = connection->server;
+    struct kith_request_parser *parser = take_parser(connection);
+    size_t used = 0;
+    if (!parser) {
+        connection_close(connection);
+        return length;
+    }
+    while (!is_finished(connection)) {
+        size_t consumed = 0;
+        int count = kith_request_parse(parser, data + used, length - used, server->requests, REQUESTS_AT_ONCE,
+                                       &consumed);
+        if (count < 0) {
+            protocol_error(connection, parser, count);
+            restart_parser(parser);
+            break;
+        }
+        if (count == 0) {
+            used += consumed;
+            break;
+        }
+        size_t ran = run_requests(connection, server->requests, (size_t)count);
+        if (ran < (size_t)count) {
+            used += server->requests[ran].offset;
+            restart_parser(parser);
+            break;
+        }
+        used += consumed;
+    }
+    give_parser(connection, parser);
+    return is_finished(connection) ? length : used;
+}
