@@ -69,7 +69,7 @@ class Server:
                 c = Client(self.port, timeout=5)
                 answer = c.call("PING")
                 c.close()
-                if answer == b"PONG":
+                if answer == b"PONG" or answer.startswith(b"NOAUTH"):
                     return True
             except (OSError, Exception):  # noqa: B014 - not up yet, whatever the reason
                 pass
