@@ -27,8 +27,8 @@ int kith_import_open(struct kith_import *import, const struct kith_options *opti
                      size_t pipeline, struct kith_error *error)
 {
     *import = (struct kith_import){.unit = unit, .pipeline = pipeline};
-    import->numbers = calloc(pipeline, sizeof *import->numbers);
-    if (!import->numbers)
+    import->units = calloc(pipeline, sizeof *import->units);
+    if (!import->units)
         return kith_error_set(error, KITH_ENOMEM, "out of memory");
     return kith_client_open(&import->client, &options->client, error);
 }
@@ -36,19 +36,48 @@ int kith_import_open(struct kith_import *import, const struct kith_options *opti
 void kith_import_close(struct kith_import *import)
 {
     kith_client_close(import->client);
-    free(import->numbers);
+    free(import->units);
     *import = (struct kith_import){0};
 }
 
-int kith_import_put(struct kith_import *import, const struct kith_slice *argv, size_t argc, uint64_t number,
-                    struct kith_error *error)
+/* After a command was written to the output buffer. */
+static int account(struct kith_import *import, struct kith_import_unit unit, struct kith_error *error)
 {
-    if (kith_client_put(import->client, argv, argc))
+    if (kith_client_get_out(import->client)->failed)
         return kith_error_set(error, KITH_ENOMEM, "out of memory");
-    import->numbers[import->sent++ % import->pipeline] = number;
+    kith_client_queued(import->client);
+    import->units[import->sent++ % import->pipeline] = unit;
     if (kith_client_pending(import->client) >= import->pipeline)
         return kith_import_settle(import, import->pipeline / 2, error);
     return KITH_OK;
+}
+
+int kith_import_put_written(struct kith_import *import, size_t argc, struct kith_slice arguments,
+                            struct kith_import_unit unit, struct kith_error *error)
+{
+    struct kith_buf *out = kith_client_get_out(import->client);
+    kith_request_put_count(out, argc);
+    kith_buf_append(out, arguments.data, arguments.length);
+    return account(import, unit, error);
+}
+
+int kith_import_put(struct kith_import *import, const struct kith_slice *argv, size_t argc,
+                    struct kith_import_unit unit, struct kith_error *error)
+{
+    kith_request_put(kith_client_get_out(import->client), argv, argc);
+    return account(import, unit, error);
+}
+
+/* An error reply as a sentence that names the rows. */
+static int refused(const struct kith_import *import, struct kith_import_unit unit,
+                   const struct kith_value *reply, struct kith_error *error)
+{
+    if (unit.count > 1)
+        return kith_error_set(error, KITH_EPERM, "%ss %llu to %llu: the server says: %s", import->unit,
+                              (unsigned long long)unit.first,
+                              (unsigned long long)(unit.first + unit.count - 1), reply->text.data);
+    return kith_error_set(error, KITH_EPERM, "%s %llu: the server says: %s", import->unit,
+                          (unsigned long long)unit.first, reply->text.data);
 }
 
 int kith_import_settle(struct kith_import *import, size_t pending_max, struct kith_error *error)
@@ -59,13 +88,16 @@ int kith_import_settle(struct kith_import *import, size_t pending_max, struct ki
         status = kith_client_reply(import->client, &reply, error);
         if (status)
             break;
+        if (reply.type == KITH_VALUE_PUSH) {
+            kith_value_fini(&reply);
+            continue;
+        }
+        struct kith_import_unit unit = import->units[import->answered++ % import->pipeline];
         if (reply.type == KITH_VALUE_ERROR)
-            status = kith_error_set(error, KITH_EPERM, "%s %llu: the server says: %s", import->unit,
-                                    (unsigned long long)import->numbers[import->answered % import->pipeline],
-                                    reply.text.data);
-        else if (reply.type == KITH_VALUE_INT)
+            status = refused(import, unit, &reply, error);
+        else if (reply.type == KITH_VALUE_INT || reply.type == KITH_VALUE_BOOL)
             import->sum += (uint64_t)reply.integer;
-        import->answered += !status && reply.type != KITH_VALUE_PUSH;
+        import->done += status ? 0 : unit.count;
         kith_value_fini(&reply);
     }
     return status;

@@ -5,23 +5,32 @@
 #include "prog/kith_options.h"
 #include "prog/progress.h"
 
+/* What one command in flight carries. */
+struct kith_import_unit {
+    uint64_t first; /* its row or line */
+    uint32_t count; /* how many of them; 0: it only completes the one before */
+};
+
 struct kith_import {
     struct kith_client *client;
-    const char *unit;  /* "row", "line": what numbers in messages count */
-    size_t pipeline;   /* commands in flight at most */
-    uint64_t *numbers; /* owned: of each command in flight, a ring of `pipeline` */
-    uint64_t sent;     /* commands so far */
-    uint64_t answered; /* replies so far */
-    uint64_t sum;      /* of integer replies */
+    const char *unit;               /* "row", "line": what numbers in messages count */
+    size_t pipeline;                /* commands in flight at most */
+    struct kith_import_unit *units; /* owned: of each command in flight, a ring of `pipeline` */
+    uint64_t sent, answered;        /* commands */
+    uint64_t done;                  /* rows or lines that were answered without an error */
+    uint64_t sum;                   /* of integer replies, true being 1 */
 };
 
 /* Connects. close works on a zeroed one. */
 int kith_import_open(struct kith_import *import, const struct kith_options *options, const char *unit,
                      size_t pipeline, struct kith_error *error);
 void kith_import_close(struct kith_import *import);
-/* Queues one command that comes from row or line `number`, and reads replies when the window is full. */
-int kith_import_put(struct kith_import *import, const struct kith_slice *argv, size_t argc, uint64_t number,
-                    struct kith_error *error);
+/* Queues one command, and reads replies when the window is full. */
+int kith_import_put(struct kith_import *import, const struct kith_slice *argv, size_t argc,
+                    struct kith_import_unit unit, struct kith_error *error);
+/* The same for a command that is written already: `argc` arguments as kith_request_put_argument makes them. */
+int kith_import_put_written(struct kith_import *import, size_t argc, struct kith_slice arguments,
+                            struct kith_import_unit unit, struct kith_error *error);
 
 int kith_import_vectors(int argc, char **argv, struct kith_options *options);
 int kith_import_keys(int argc, char **argv, struct kith_options *options);

@@ -166,10 +166,11 @@ static int end_row(struct job *job, bool is_hash, int64_t ttl, struct kith_error
             status = add_word(job, seconds, error);
     }
     if (!status)
-        status = kith_import_put(&job->import, job->argv, job->argc, job->line, error);
+        status = kith_import_put(&job->import, job->argv, job->argc, (struct kith_import_unit){job->line, 1},
+                                 error);
     if (!status && ttl && is_hash) {
         const struct kith_slice expire[] = {KITH_SLICE("EXPIRE"), kith_buf_slice(&job->key), seconds};
-        status = kith_import_put(&job->import, expire, 3, job->line, error);
+        status = kith_import_put(&job->import, expire, 3, (struct kith_import_unit){job->line, 0}, error);
     }
     job->rows += !status;
     kith_progress_update(&job->progress, job->rows, 0, kith_source_fraction(job->source));
@@ -456,7 +457,7 @@ int kith_import_keys(int argc, char **argv, struct kith_options *options)
         int settled = kith_import_settle(&job.import, 0, status ? &later : &error);
         status = status ? status : settled;
         kith_progress_clear(&job.progress);
-        kith_import_summary(&job.progress, job.rows, status ? "keys before the failure" : "keys");
+        kith_import_summary(&job.progress, job.import.done, status ? "keys (stopped by a failure)" : "keys");
     }
     kith_import_close(&job.import);
     kith_source_close(job.source);

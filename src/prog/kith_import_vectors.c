@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 enum {
-    PIPELINE_DEFAULT = 64,
+    PIPELINE_DEFAULT = 16,
+    BATCH_DEFAULT = 32,
+    BATCH_BYTES_MAX = 1 << 20, /* a larger command would only wait longer for its first row */
     NAME_MAX_BYTES = 1 << 16,
     ATTRIBUTE_MAX_BYTES = 1 << 20,
     WAIT_EVERY_MS = 100,
@@ -28,6 +30,7 @@ enum {
     KEY_M,
     KEY_EF,
     KEY_PIPELINE,
+    KEY_BATCH,
     KEY_FORMAT,
     KEY_WAIT
 };
@@ -44,7 +47,8 @@ static const struct argp_option option_table[] = {
     {"quant", KEY_QUANT, "q8|noquant|bin", 0, "how vectors are kept (the server's default: q8)", 0},
     {"m", KEY_M, "N", 0, "links of an element", 0},
     {"ef", KEY_EF, "N", 0, "candidates looked at when an element is linked", 0},
-    {"pipeline", KEY_PIPELINE, "N", 0, "commands in flight (64)", 0},
+    {"pipeline", KEY_PIPELINE, "N", 0, "commands in flight (16)", 0},
+    {"batch", KEY_BATCH, "N", 0, "rows a command (32; 1 uses VADD, which every vector-set server has)", 0},
     {"format", KEY_FORMAT, "NAME", 0,
      "u8bin, i8bin, fbin, i32bin, fvecs, bvecs, ivecs, npy: when the name does not "
      "tell",
@@ -56,7 +60,7 @@ static const struct argp_option option_table[] = {
 struct settings {
     struct kith_options *options;
     const char *path, *key, *names, *attributes, *format, *quant, *m, *ef;
-    unsigned long long limit, pipeline;
+    unsigned long long limit, pipeline, batch;
     bool normalize, wait;
 };
 
@@ -103,6 +107,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (!kith_import_parse_count(arg, 1, 100000, &s->pipeline))
             argp_error(state, "--pipeline '%s': a number from 1 to 100000", arg);
         break;
+    case KEY_BATCH:
+        if (!kith_import_parse_count(arg, 1, 10000, &s->batch))
+            argp_error(state, "--batch '%s': a number from 1 to 10000", arg);
+        break;
     case KEY_FORMAT:
         s->format = arg;
         break;
@@ -146,7 +154,10 @@ struct job {
     struct kith_buf name, attribute;
     float *row;
     struct kith_progress progress;
-    uint64_t sent;
+    uint64_t sent;         /* rows, those in the batch included */
+    struct kith_buf batch; /* the rows of the next VMADD, written as arguments */
+    size_t batch_argc;
+    uint32_t batch_rows, batch_max;
 };
 
 static int open_names(struct job *job, struct kith_error *error)
@@ -201,32 +212,96 @@ static struct kith_slice text_slice(const char *text)
     return kith_slice(text, strlen(text));
 }
 
-/* VADD key FP32 blob name [NOQUANT|Q8|BIN] [EF n] [SETATTR json] [M n], straight into the output buffer. */
-static int send_row(struct job *job, struct kith_error *error)
+/* [NOQUANT|Q8|BIN] [EF n] [M n], the options that VADD and VMADD share. Returns how many words. */
+static size_t put_set_options(const struct settings *s, struct kith_slice *argv)
 {
-    const struct settings *s = job->settings;
-    struct kith_slice argv[16];
     size_t argc = 0;
-    argv[argc++] = KITH_SLICE("VADD");
-    argv[argc++] = text_slice(s->key);
-    argv[argc++] = KITH_SLICE("FP32");
-    argv[argc++] = kith_slice(job->row, kith_rows_dim(job->rows) * sizeof *job->row);
-    argv[argc++] = kith_buf_slice(&job->name);
     if (s->quant)
         argv[argc++] = text_slice(s->quant);
     if (s->ef) {
         argv[argc++] = KITH_SLICE("EF");
         argv[argc++] = text_slice(s->ef);
     }
-    if (job->attribute.length) {
-        argv[argc++] = KITH_SLICE("SETATTR");
-        argv[argc++] = kith_buf_slice(&job->attribute);
-    }
     if (s->m) {
         argv[argc++] = KITH_SLICE("M");
         argv[argc++] = text_slice(s->m);
     }
-    return kith_import_put(&job->import, argv, argc, job->sent++, error);
+    return argc;
+}
+
+/* FP32 blob name, the part of a row that both commands have. */
+static size_t put_row(const struct job *job, struct kith_slice *argv)
+{
+    argv[0] = KITH_SLICE("FP32");
+    argv[1] = kith_slice(job->row, kith_rows_dim(job->rows) * sizeof *job->row);
+    argv[2] = kith_buf_slice(&job->name);
+    return 3;
+}
+
+static size_t put_attribute(const struct job *job, struct kith_slice *argv)
+{
+    if (!job->attribute.length)
+        return 0;
+    argv[0] = KITH_SLICE("SETATTR");
+    argv[1] = kith_buf_slice(&job->attribute);
+    return 2;
+}
+
+/* VADD key FP32 blob name [option ...] [SETATTR json] */
+static int send_single(struct job *job, struct kith_error *error)
+{
+    struct kith_slice argv[16] = {KITH_SLICE("VADD"), text_slice(job->settings->key)};
+    size_t argc = 2;
+    argc += put_row(job, argv + argc);
+    argc += put_set_options(job->settings, argv + argc);
+    argc += put_attribute(job, argv + argc);
+    return kith_import_put(&job->import, argv, argc, (struct kith_import_unit){job->sent++, 1}, error);
+}
+
+/* VMADD key [option ...] ELEMENTS count, then the rows: FP32 blob name [SETATTR json] */
+static int send_batch(struct job *job, struct kith_error *error)
+{
+    struct kith_slice argv[16] = {KITH_SLICE("VMADD"), text_slice(job->settings->key)};
+    struct kith_buf written;
+    char count_text[24];
+    size_t argc = 2;
+    if (!job->batch_rows)
+        return KITH_OK;
+    argc += put_set_options(job->settings, argv + argc);
+    argv[argc++] = KITH_SLICE("ELEMENTS");
+    argv[argc++] =
+        kith_slice(count_text, (size_t)snprintf(count_text, sizeof count_text, "%u", job->batch_rows));
+    kith_buf_init(&written);
+    for (size_t i = 0; i < argc; i++)
+        kith_request_put_argument(&written, argv[i]);
+    kith_buf_append(&written, job->batch.data, job->batch.length);
+    const struct kith_import_unit unit = {job->sent - job->batch_rows, job->batch_rows};
+    int status = written.failed || job->batch.failed
+                     ? kith_error_set(error, KITH_ENOMEM, "out of memory")
+                     : kith_import_put_written(&job->import, argc + job->batch_argc, kith_buf_slice(&written),
+                                               unit, error);
+    kith_buf_fini(&written);
+    kith_buf_clear(&job->batch);
+    job->batch_rows = 0;
+    job->batch_argc = 0;
+    return status;
+}
+
+static int send_row(struct job *job, struct kith_error *error)
+{
+    struct kith_slice argv[8];
+    if (job->batch_max == 1)
+        return send_single(job, error);
+    size_t argc = put_row(job, argv);
+    argc += put_attribute(job, argv + argc);
+    for (size_t i = 0; i < argc; i++)
+        kith_request_put_argument(&job->batch, argv[i]);
+    job->batch_argc += argc;
+    job->batch_rows++;
+    job->sent++;
+    if (job->batch_rows == job->batch_max || job->batch.length >= BATCH_BYTES_MAX)
+        return send_batch(job, error);
+    return KITH_OK;
 }
 
 static uint64_t rows_wanted(const struct job *job)
@@ -258,8 +333,10 @@ static int send_rows(struct job *job, struct kith_error *error)
     /* What was sent is carried out also when the file turns out bad: its answers are waited for, so that the count is
      * true. The first failure is the one that is told. */
     struct kith_error later;
-    int settled = kith_import_settle(&job->import, 0, status ? &later : error);
-    return status ? status : settled;
+    int last = send_batch(job, status ? &later : error);
+    status = status ? status : last;
+    last = kith_import_settle(&job->import, 0, status ? &later : error);
+    return status ? status : last;
 }
 
 /* Waits until VINFO says that no element waits for its links. */
@@ -271,7 +348,7 @@ static int wait_linked(struct job *job, struct kith_error *error)
                                             (char *)NULL);
         if (status)
             return status;
-        const struct kith_value *unlinked = kith_value_get(&reply, "unlinked-elements");
+        const struct kith_value *unlinked = kith_value_get(&reply, "unlinked");
         int64_t left = unlinked && unlinked->type == KITH_VALUE_INT ? unlinked->integer : 0;
         kith_value_fini(&reply);
         if (left <= 0)
@@ -280,6 +357,23 @@ static int wait_linked(struct job *job, struct kith_error *error)
         kith_progress_update(&job->progress, linked, job->sent, 0);
         nanosleep(&(struct timespec){.tv_nsec = WAIT_EVERY_MS * 1000000L}, NULL);
     }
+}
+
+/* A server without VMADD gets VADD. */
+static int choose_command(struct job *job, struct kith_error *error)
+{
+    struct kith_value reply;
+    job->batch_max = (uint32_t)job->settings->batch;
+    if (job->batch_max == 1)
+        return KITH_OK;
+    int status =
+        kith_client_call_words(job->import.client, &reply, error, "COMMAND", "INFO", "VMADD", (char *)NULL);
+    if (status)
+        return status;
+    if (reply.type != KITH_VALUE_ARRAY || reply.count != 1 || reply.items[0].type == KITH_VALUE_NULL)
+        job->batch_max = 1;
+    kith_value_fini(&reply);
+    return KITH_OK;
 }
 
 static int open_job(struct job *job, struct kith_error *error)
@@ -296,6 +390,8 @@ static int open_job(struct job *job, struct kith_error *error)
         status = kith_error_set(error, KITH_ENOMEM, "out of memory");
     if (!status)
         status = kith_import_open(&job->import, s->options, "row", s->pipeline, error);
+    if (!status)
+        status = choose_command(job, error);
     return status;
 }
 
@@ -307,12 +403,13 @@ static void close_job(struct job *job)
     kith_source_close(job->attributes);
     kith_buf_fini(&job->name);
     kith_buf_fini(&job->attribute);
+    kith_buf_fini(&job->batch);
     free(job->row);
 }
 
 int kith_import_vectors(int argc, char **argv, struct kith_options *options)
 {
-    struct settings settings = {.options = options, .pipeline = PIPELINE_DEFAULT};
+    struct settings settings = {.options = options, .pipeline = PIPELINE_DEFAULT, .batch = BATCH_DEFAULT};
     struct kith_error error;
     if (argp_parse(&argp, argc, argv, 0, NULL, &settings))
         return KITH_EXIT_USAGE;
@@ -322,11 +419,11 @@ int kith_import_vectors(int argc, char **argv, struct kith_options *options)
     if (!status) {
         status = send_rows(&job, &error);
         kith_progress_clear(&job.progress);
-        kith_import_summary(&job.progress, job.import.answered,
-                            status ? "vectors before the failure" : "vectors");
-        if (!status && job.import.sum < job.import.answered)
+        kith_import_summary(&job.progress, job.import.done,
+                            status ? "vectors (stopped by a failure)" : "vectors");
+        if (!status && job.import.sum < job.import.done)
             printf("%llu of them replaced elements of the same name\n",
-                   (unsigned long long)(job.import.answered - job.import.sum));
+                   (unsigned long long)(job.import.done - job.import.sum));
     }
     if (!status && settings.wait) {
         kith_progress_init(&job.progress, "linked");

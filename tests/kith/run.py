@@ -1,0 +1,508 @@
+#!/usr/bin/env python3
+"""tests/kith/run.py [--redis]: the command-line tool kith through a socket: one command, pipes, JSON, the interactive
+client in a pseudo terminal, the loaders, the recall table, and what each says when something is wrong.
+
+  --redis   against Debian's redis-server, to see that kith is a client for it too; cases with vectors are skipped
+
+One case a function."""
+import fcntl
+import gzip
+import json
+import os
+import pty
+import random
+import re
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import servers  # noqa: E402
+
+SERVER = None
+FOLDER = tempfile.mkdtemp(prefix="kith-cli-")
+
+
+class Skip(Exception):
+    pass
+
+
+def kith(*argv, text="", code=0, env=None, port=None):
+    """Runs kith; gives (standard output, standard error) as text."""
+    environment = dict(os.environ, KITH_PORT=str(port or SERVER.port), HOME=FOLDER, **(env or {}))
+    for name in ("KITH_AUTH", "REDISCLI_AUTH", "KITH_HOST", "KITH_USER", "KITH_SOCKET"):
+        if name not in (env or {}):
+            environment.pop(name, None)
+    done = subprocess.run([servers.kith_path(), *argv], input=text.encode(), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=environment, timeout=120)
+    out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+    if done.returncode != code:
+        raise AssertionError("kith %s: exit code %d, not %d\n%s%s" % (" ".join(argv), done.returncode, code, out, err))
+    return out, err
+
+
+def equal(got, wanted):
+    if got != wanted:
+        raise AssertionError("got %r, wanted %r" % (got, wanted))
+
+
+def contains(text, *wanted):
+    for w in wanted:
+        if w not in text:
+            raise AssertionError("%r is not in %r" % (w, text))
+
+
+def path(name, content=None):
+    p = os.path.join(FOLDER, name)
+    if content is not None:
+        with (gzip.open if name.endswith(".gz") else open)(p, "wb") as f:
+            f.write(content)
+    return p
+
+
+def needs_vectors():
+    client = SERVER.client()
+    reply = client.call("COMMAND", "INFO", "VADD")
+    client.close()
+    if not reply or reply[0] is None:
+        raise Skip("the server has no vector sets")
+
+
+def start():
+    kith("FLUSHALL")
+
+
+# One command, pipes.
+
+
+def one_command_prints_its_reply():
+    start()
+    equal(kith("SET", "k", "a b\n"), ("OK\n", ""))
+    equal(kith("GET", "k"), ("a b\n\n", ""))
+    equal(kith("--no-raw", "GET", "k")[0], '"a b\\n"\n')
+    equal(kith("--no-raw", "GET", "none")[0], "(nil)\n")
+    equal(kith("GET", "none")[0], "\n")
+    equal(kith("--no-raw", "STRLEN", "k")[0], "(integer) 4\n")
+    kith("HSET", "h", "f", "1")
+    equal(kith("--no-raw", "HGETALL", "h")[0], '1) "f"\n2) "1"\n')
+    equal(kith("--no-raw", "-3", "HGETALL", "h")[0], '1# "f" => "1"\n')
+
+
+def an_error_reply_is_exit_code_1():
+    out, _ = kith("NOSUCH", "x", code=1)
+    contains(out, "ERR unknown command 'NOSUCH'")
+    contains(kith("--no-raw", "GET", code=1)[0], "(error) ERR wrong number of arguments")
+
+
+def json_is_json():
+    start()
+    kith("HSET", "h", "f", "1", 'q"', "ä")
+    equal(json.loads(kith("--json", "HGETALL", "h")[0]), {"f": "1", 'q"': "ä"})
+    equal(json.loads(kith("HGETALL", "h", "--json")[0]), {"f": "1", 'q"': "ä"})
+    equal(json.loads(kith("GET", "none", "--json")[0]), None)
+    equal(json.loads(kith("NOSUCH", "--json", code=1)[0])["error"][:3], "ERR")
+    lines = kith("--json", text="SET b \"\\xff\\x00\"\nGET b\nEXISTS b h\n")[0].splitlines()
+    equal([json.loads(line) for line in lines], ["OK", "\u00ff\u0000", 2])
+
+
+def standard_input_is_one_command_a_line():
+    start()
+    out, err = kith(text='# a comment\nSET k "x y"\n\nGET k\nBAD "q\nGET k', code=1)
+    equal(out, "OK\nx y\nx y\n")
+    contains(err, "line 5: a quote is not closed")
+    many = "".join("SET k%d %d\n" % (i, i) for i in range(5000)) + "DBSIZE\n"
+    equal(kith(text=many)[0].splitlines()[-1], "5001")
+
+
+def a_large_value_goes_both_ways():
+    start()
+    value = "0123456789abcdef" * (1 << 18)
+    equal(kith("-x", "SET", "big", text=value)[0], "OK\n")
+    equal(kith("GET", "big")[0], value + "\n")
+
+
+def a_program_may_talk_through_two_pipes():
+    start()
+    process = subprocess.Popen([servers.kith_path(), "-p", str(SERVER.port)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    for i in range(3):
+        process.stdin.write(b"INCR n\n")
+        process.stdin.flush()
+        if not select.select([process.stdout], [], [], 20)[0]:
+            raise AssertionError("no answer before the end of the input")
+        equal(os.read(process.stdout.fileno(), 100), b"%d\n" % (i + 1))
+    process.stdin.close()
+    equal(process.wait(20), 0)
+    process.stdout.close()
+
+
+def a_server_that_is_not_there_is_told():
+    port = servers.free_port()
+    contains(kith("PING", code=1, port=port)[1], "cannot connect to 127.0.0.1:%d: Connection refused" % port)
+    contains(kith("-h", "no.such.host.invalid", "PING", code=1)[1], "cannot find host 'no.such.host.invalid'")
+    contains(kith("-s", "/nowhere/socket", "PING", code=1)[1], "cannot connect to /nowhere/socket")
+
+
+def wrong_usage_is_exit_code_2():
+    kith("--nosuch", code=2)
+    kith("import", code=2)
+    contains(kith("import", "vectors", "f.fbin", code=2)[1], "--into KEY")
+    contains(kith("import", "vectors", "f.fbin", "--into", "k", "--quant", "q9", code=2)[1], "q8, noquant or bin")
+    contains(kith("recall", "k", code=2)[1], "--queries FILE")
+    contains(kith("--help")[0], "kith import vectors", "kith recall")
+    contains(kith("import", "vectors", "--help")[0], "--into", "--wait", "--port")
+
+
+def a_password_is_sent():
+    client = SERVER.client()
+    client.call("CONFIG", "SET", "requirepass", "secret")
+    try:
+        contains(kith("PING", code=1)[0], "NOAUTH")
+        equal(kith("-a", "secret", "PING")[0], "PONG\n")
+        equal(kith("-a", "secret", "-3", "PING")[0], "PONG\n")
+        equal(kith("PING", env={"KITH_AUTH": "secret"})[0], "PONG\n")
+        equal(kith("--user", "default", "-a", "secret", "PING")[0], "PONG\n")
+        contains(kith("-a", "wrong", "PING", code=1)[1], "AUTH: WRONGPASS")
+    finally:
+        client.call("AUTH", "secret")
+        client.call("CONFIG", "SET", "requirepass", "")
+        client.close()
+
+
+def a_database_is_selected():
+    start()
+    kith("-n", "3", "SET", "k", "three")
+    equal(kith("GET", "k")[0], "\n")
+    equal(kith("-n", "3", "GET", "k")[0], "three\n")
+    contains(kith("-n", "x", "GET", "k", code=1)[1], "SELECT: ERR")
+
+
+# The interactive client.
+
+
+class Terminal:
+    def __init__(self, *argv, columns=140):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ.update(TERM="xterm", HOME=FOLDER)
+            os.execv(servers.kith_path(), ["kith", "-p", str(SERVER.port), *argv])
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        self.seen = ""
+
+    def wait(self, text, seconds=20):
+        """Reads until `text` (escape sequences left out) has come; gives what came."""
+        until = time.monotonic() + seconds
+        got = b""
+        while time.monotonic() < until:
+            if select.select([self.fd], [], [], 0.05)[0]:
+                try:
+                    got += os.read(self.fd, 65536)
+                except OSError:
+                    break
+            plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", got.decode("utf-8", "replace"))
+            if text in plain:
+                return plain
+        raise AssertionError("%r did not come, but %r" % (text, got))
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def close(self):
+        self.type("\x15quit\r")
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                if select.select([self.fd], [], [], 0.05)[0] and not os.read(self.fd, 65536):
+                    break
+            except OSError:
+                break
+        os.close(self.fd)
+        _, status = os.waitpid(self.pid, 0)
+        equal(status, 0)
+
+
+def the_interactive_client_answers_and_remembers():
+    start()
+    history = path("history-of-mine")
+    os.environ["KITH_HISTORY"] = history
+    t = Terminal()
+    prompt = "127.0.0.1:%d> " % SERVER.port
+    t.wait(prompt)
+    t.type('SET k "a b"\r')
+    t.wait("OK\n")
+    t.type("LPUSH_ k\r")
+    t.wait("(error) ERR unknown command")
+    t.type("SELECT 2\r")
+    t.wait("127.0.0.1:%d[2]> " % SERVER.port)
+    t.type("SELECT 0\r")
+    t.wait(prompt)
+    t.type("AUTH topsecret\r")
+    t.wait("(error)")
+    t.type("\x10\x10\x10\r")  # three lines up: AUTH is not among them
+    t.wait("(error) ERR unknown command")
+    t.type('SET k "open\r')
+    t.wait("A quote is not closed")
+    t.close()
+    os.environ.pop("KITH_HISTORY")
+    equal(os.stat(history).st_mode & 0o777, 0o600)
+    with open(history, encoding="utf-8") as f:
+        kept = f.read()
+    contains(kept, "SET")
+    if "topsecret" in kept:
+        raise AssertionError("a password is in the history")
+
+
+def the_interactive_client_hints_completes_and_helps():
+    t = Terminal()
+    t.wait("> ")
+    t.type("GETRANGE ")
+    t.wait("key start end")
+    t.type("k ")
+    t.wait("start end")
+    t.type("\x15getra\t")
+    t.wait("getrange ")
+    t.type("\x15CONFIG \t")
+    t.wait("RESETSTAT")
+    t.type("\x15SET k v kee\t")
+    t.wait("keepttl")
+    t.type("\x15help getrange\r")
+    contains(t.wait("group: string"), "GETRANGE key start end", "summary: ", "since: ")
+    t.type("help @connection\r")
+    t.wait("HELLO")
+    t.type("help nosuch\r")
+    t.wait("nothing is known")
+    t.close()
+
+
+def the_interactive_client_connects_again():
+    t = Terminal()
+    prompt = "127.0.0.1:%d> " % SERVER.port
+    t.wait(prompt)
+    client = SERVER.client()
+    client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    client.close()
+    t.type("PING\r")
+    t.wait("PONG\n" + prompt)
+    t.close()
+
+
+# Loading keys.
+
+
+def csv_becomes_strings_and_hashes():
+    start()
+    out, _ = kith("import", "keys", path("a.csv", b'key,value,ttl\na,1,\n"b,c","x ""y""\nz",500\n'))
+    contains(out, "2 keys in ")
+    equal(kith("GET", "a")[0], "1\n")
+    equal(kith("GET", "b,c")[0], 'x "y"\nz\n')
+    equal(kith("TTL", "a")[0], "-1\n")
+    assert 490 <= int(kith("TTL", "b,c")[0]) <= 500
+    kith("import", "keys", path("h.csv.gz", b"\xef\xbb\xbfname,key,size,ttl\r\nAnn,u1,3,9\r\nBob,u2,,\r\n"), "--hash",
+         "--prefix", "user:")
+    equal(json.loads(kith("HGETALL", "user:u1", "--json")[0]), {"name": "Ann", "size": "3"})
+    equal(json.loads(kith("HGETALL", "user:u2", "--json")[0]), {"name": "Bob", "size": ""})
+    assert 0 < int(kith("TTL", "user:u1")[0]) <= 9
+    many = b"key,value\n" + b"".join(b"m%d,%d\n" % (i, i * i) for i in range(20000))
+    contains(kith("import", "keys", "-", "--format", "csv", text=many.decode())[0], "20,000 keys in ")
+    equal(kith("GET", "m19999")[0], "399960001\n")
+    contains(kith("import", "keys", path("a.csv"), "--limit", "1")[0], "1 keys in ")
+
+
+def jsonl_becomes_strings_and_hashes():
+    start()
+    rows = [{"key": "s", "value": "text"}, {"key": "i", "value": 7}, {"key": "d", "value": 0.1, "ttl": 100},
+            {"key": "b", "value": True}, {"key": "h", "value": {"f": "v", "n": 1.5, "x": None, "l": [1, {"a": "b"}]}}]
+    text = "\n".join(json.dumps(r) for r in rows) + "\n\n"
+    contains(kith("import", "keys", path("a.jsonl", text.encode()))[0], "5 keys in ")
+    equal([kith("GET", k)[0] for k in "sidb"], ["text\n", "7\n", "0.1\n", "true\n"])
+    equal(json.loads(kith("HGETALL", "h", "--json")[0]), {"f": "v", "n": "1.5", "l": '[1,{"a":"b"}]'})
+    assert 0 < int(kith("TTL", "d")[0]) <= 100
+
+
+def bad_key_files_say_where_and_why():
+    def refused(name, content, *wanted, options=()):
+        _, err = kith("import", "keys", path(name, content), *options, code=1)
+        contains(err, *wanted)
+
+    refused("b.csv", b"", "is empty, a header line is needed")
+    refused("b.csv", b"k,value\na,1\n", "line 1: no column is named 'key'")
+    refused("b.csv", b"key,v\na,1\n", "line 1: no column is named 'value': with --hash")
+    refused("b.csv", b"key\na\n", "no column is left", options=["--hash"])
+    refused("b.csv", b"key,value\na,1\nb\n", "line 3: 1 fields, but the header names 2 columns")
+    refused("b.csv", b'key,value\na,"1\n', "line 2: a quote is opened and never closed")
+    refused("b.csv", b"key,value,ttl\na,1,x\n", "line 2: the ttl is not a whole number of seconds")
+    refused("b.csv", b"key,value\n,1\n", "line 2: the key is empty")
+    refused("b.jsonl", b'{"key":"a","value":1}\n{"key":"a",\n', "line 2, byte ")
+    refused("b.jsonl", b'{"key":"a"}\n', "line 1: an object with")
+    refused("b.jsonl", b'{"key":"a","value":[1]}\n', "line 1: the value must be")
+    refused("b.jsonl", b'{"key":"a","value":{"x":null}}\n', "line 1: the object has no fields")
+    refused("b.txt", b"key,value\n", "say it with --format")
+    kith("SET", "text", "x")
+    refused("b.jsonl", b'{"key":"n","value":1}\n\n{"key":"text","value":{"a":1}}\n', "line 3: the server says: WRONGTYPE")
+    whole = gzip.compress(b"key,value\n" + os.urandom(3000).hex().encode() + b",1\n")
+    with open(path("cut.csv.gz"), "wb") as f:
+        f.write(whole[:1000])
+    contains(kith("import", "keys", path("cut.csv.gz"), code=1)[1], "the gzip file is cut off after")
+
+
+# Loading vectors, and the recall table.
+
+
+def fbin(rows):
+    return struct.pack("<II", len(rows), len(rows[0])) + b"".join(struct.pack("<%df" % len(r), *r) for r in rows)
+
+
+def random_rows(count, dim, seed):
+    rng = random.Random(seed)
+    return [[rng.gauss(0, 1) for _ in range(dim)] for _ in range(count)]
+
+
+def vectors_are_loaded_from_every_format():
+    needs_vectors()
+    start()
+    rows = [[1.0, 2.0, 3.0], [4.0, 5.0, 250.0], [7.0, 8.0, 9.0]]
+    small = bytes(int(v) for r in rows for v in r)
+    flat = struct.pack("<9f", *(v for r in rows for v in r))
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 3), }".ljust(117) + "\n"
+    files = {"v.u8bin": struct.pack("<II", 3, 3) + small, "v.u8bin.gz": struct.pack("<II", 3, 3) + small,
+             "v.fbin": fbin(rows), "v.fvecs": b"".join(struct.pack("<i3f", 3, *r) for r in rows),
+             "v.npy": b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + flat}
+    for name, content in files.items():
+        for batch in ("1", "2", "32"):
+            key = "%s-%s" % (name, batch)
+            out, _ = kith("import", "vectors", path(name, content), "--into", key, "--quant", "noquant", "--batch", batch,
+                          "--wait")
+            contains(out, "3 vectors in ", "linked ")
+            equal(kith("VCARD", key)[0], "3\n")
+            equal([round(float(v), 3) for v in kith("VEMB", key, "1")[0].split()], rows[1])
+
+
+def vectors_get_names_attributes_and_options():
+    needs_vectors()
+    start()
+    file = path("n.fbin", fbin(random_rows(5, 8, 1)))
+    names = path("names.txt", b"one\ntwo\nthree\nfour\nfive\n")
+    attributes = path("attributes.jsonl", b"".join(b'{"n":%d}\n' % i for i in range(5)))
+    for batch in ("1", "3"):
+        key = "k" + batch
+        kith("import", "vectors", file, "--into", key, "--names", names, "--attributes", attributes, "--m", "8", "--ef", "50",
+             "--quant", "bin", "--batch", batch)
+        equal(kith("VGETATTR", key, "four")[0], '{"n":3}\n')
+        info = json.loads(kith("VINFO", key, "--json")[0])
+        equal((info["hnsw-m"], info["quant-type"], info["size"]), (8, "bin", 5))
+        contains(kith("import", "vectors", file, "--into", key, "--names", names, "--batch", batch)[0],
+                 "5 of them replaced elements")
+    kith("import", "vectors", file, "--into", "p", "--names", "img:", "--limit", "2")
+    equal(kith("VISMEMBER", "p", "img:1")[0], "1\n")
+    equal(kith("VCARD", "p")[0], "2\n")
+    kith("import", "vectors", file, "--into", "unit", "--normalize", "--quant", "noquant")
+    norm = sum(float(v) ** 2 for v in kith("VEMB", "unit", "0")[0].split())
+    assert abs(norm - 1) < 1e-4, norm
+
+
+def bad_vector_files_say_where_and_why():
+    needs_vectors()
+    start()
+    good = fbin(random_rows(100, 4, 2))
+
+    def refused(name, content, *wanted, options=(), into="bad"):
+        _, err = kith("import", "vectors", path(name, content), "--into", into, *options, code=1)
+        contains(err, *wanted)
+
+    refused("c.fbin", good[:-1], "its header says 100 rows of 4 x float32", "it is cut off")
+    whole = gzip.compress(good)
+    with open(path("c.fbin.gz"), "wb") as f:
+        f.write(whole[:-100])
+    contains(kith("import", "vectors", path("c.fbin.gz"), "--into", "bad", code=1)[1], "the gzip file is cut off after")
+    refused("c.bin", good, "not a known kind of vector file")
+    contains(kith("import", "vectors", path("none.fbin"), "--into", "bad", code=1)[1], "No such file")
+    refused("c.fbin", fbin([[1.0, float("nan")]]), "row 0, column 1 is not a number")
+    refused("c.fbin", good, "has 2 names, but the vectors go on with row 2",
+            options=["--names", path("two.txt", b"a\nb\n")])
+    kith("import", "vectors", path("good.fbin", good), "--into", "set4")
+    refused("d.fbin", fbin(random_rows(3, 5, 3)), "rows 0 to 2: the server says: ERR Vector dimension mismatch", into="set4")
+    refused("d.fbin", fbin(random_rows(3, 5, 3)), "row 0: the server says: ERR Vector dimension mismatch",
+            options=["--batch", "1"], into="set4")
+
+
+def the_recall_table_is_right():
+    needs_vectors()
+    start()
+    rows, queries = random_rows(1500, 12, 4), random_rows(40, 12, 5)
+    base, asked = path("r.fbin", fbin(rows)), path("q.fbin.gz", fbin(queries))
+    kith("import", "vectors", base, "--into", "r", "--wait")
+
+    def unit(v):
+        length = sum(x * x for x in v) ** 0.5
+        return [x / length for x in v]
+
+    rows, queries = [unit(r) for r in rows], [unit(q) for q in queries]
+    truth = []
+    for q in queries:
+        near = sorted(range(len(rows)), key=lambda i: -sum(a * b for a, b in zip(q, rows[i])))
+        truth.append(near[:10])
+    truth_file = path("t.i32bin", struct.pack("<II", 40, 10) + b"".join(struct.pack("<10i", *t) for t in truth))
+    for option in (["--exact", base], ["--truth", truth_file]):
+        lines = kith("recall", "r", "--queries", asked, *option, "--ef", "20,300", "--json", "--min", "0.9")[0]
+        table = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+        equal([line["ef"] for line in table], [20, 300])
+        if not table[1]["recall"] >= 0.97:
+            raise AssertionError("recall at EF 300: %r" % table[1])
+    out, _ = kith("recall", "r", "--queries", asked, "--truth", truth_file, "--pipeline", "8")
+    equal(out.splitlines()[0].split(), ["EF", "recall@10", "worst", "queries/s"])
+    equal([line.split()[0] for line in out.splitlines()[1:]], ["50", "100", "200", "400"])
+    # Truth that is nobody's: recall is low, and --min says so.
+    wrong = path("w.i32bin", struct.pack("<II", 40, 10) + struct.pack("<400i", *([1499] * 400)))
+    contains(kith("recall", "r", "--queries", asked, "--truth", wrong, "--min", "0.5", code=1)[1], "is below 0.5")
+    contains(kith("recall", "none", "--queries", asked, "--truth", truth_file, code=1)[1], "'none' has no elements")
+    contains(kith("recall", "r", "--queries", asked, "--truth", truth_file, "--k", "11", code=1)[1], "--k asks for 11")
+    kith("import", "vectors", base, "--into", "named", "--names", "n:", "--limit", "200")
+    contains(kith("recall", "named", "--queries", asked, "--truth", truth_file, code=1)[1], "not named after a row")
+    kith("recall", "named", "--queries", asked, "--truth", truth_file, "--names", "n:")
+
+
+CASES = [one_command_prints_its_reply, an_error_reply_is_exit_code_1, json_is_json, standard_input_is_one_command_a_line,
+         a_large_value_goes_both_ways, a_program_may_talk_through_two_pipes, a_server_that_is_not_there_is_told,
+         wrong_usage_is_exit_code_2, a_password_is_sent, a_database_is_selected,
+         the_interactive_client_answers_and_remembers, the_interactive_client_hints_completes_and_helps,
+         the_interactive_client_connects_again, csv_becomes_strings_and_hashes, jsonl_becomes_strings_and_hashes,
+         bad_key_files_say_where_and_why, vectors_are_loaded_from_every_format, vectors_get_names_attributes_and_options,
+         bad_vector_files_say_where_and_why, the_recall_table_is_right]
+
+
+def main():
+    global SERVER
+    begin = servers.start_redis if "--redis" in sys.argv else servers.start_kithd
+    only = [a for a in sys.argv[1:] if not a.startswith("-")]
+    passed = failed = skipped = 0
+    SERVER = begin()
+    for case in CASES:
+        name = case.__name__.replace("_", " ")
+        if only and case.__name__ not in only:
+            continue
+        try:
+            case()
+            passed += 1
+            print("ok   " + name)
+        except Skip as e:
+            skipped += 1
+            print("skip %s: %s" % (name, e))
+        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
+            failed += 1
+            print("FAIL %s: %s" % (name, e))
+        if not SERVER.alive():
+            print("the server died:\n" + SERVER.log()[-2000:])
+            SERVER = begin()
+    SERVER.close()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    print("%d passed, %d failed%s" % (passed, failed, ", %d skipped" % skipped if skipped else ""))
+    sys.exit(1 if failed else 0)
+
+
+main()
