@@ -161,6 +161,9 @@ static bool parse(const struct kith_hnsw *h, struct kith_slice bytes, struct rec
         if (r.failed || count > links_room(h, level))
             return false;
         record->links[level] = kith_reader_bytes(&r, 4 * count);
+        for (size_t i = 0; i < record->links[level].length; i += 4)
+            if (kith_get_u32(record->links[level].data + i) == KITH_HNSW_NONE)
+                return false;
     }
     return !r.failed && r.length == 0;
 }
