@@ -465,19 +465,14 @@ int kith_core_start(struct kith_core *core, uint64_t now_ms, const struct kith_c
     event.start.entries = core->loaded;
     event.start.n_entries = (unsigned)core->loaded_count;
     core->last_index = start->first_index - 1 + core->loaded_count;
-    /* On failure libraft frees the array, which it could not know to be ours; it gets one without payloads to
-     * free, and is not asked again. */
-    struct raft_entry *loaded = core->loaded;
     status = step(core, &event, update);
-    if (status != KITH_OK) {
-        core->loaded = NULL; /* payloads of configurations are lost with it; the caller gives up anyway */
-        core->loaded_count = core->loaded_capacity = 0;
-        return status;
-    }
-    KITH_ASSERT(core->loaded == loaded);
+    if (status != KITH_OK && core->raft.state == RAFT_FOLLOWER)
+        core->loaded =
+            NULL; /* libraft frees the array when it cannot load it, but not when the election fails */
     drop_loaded(core);
-    update->save_state |= alone;
-    return KITH_OK;
+    if (status == KITH_OK)
+        update->save_state |= alone;
+    return status;
 }
 
 int kith_core_submit(struct kith_core *core, uint64_t now_ms, struct kith_core_entry *entries, size_t count,

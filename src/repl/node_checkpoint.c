@@ -188,8 +188,9 @@ static int hand_over(struct checkpoint_run *run, struct kith_buf *bytes)
     if (!task)
         return KITH_ENOMEM;
     *task = (struct bytes_task){.run = run, .bytes = *bytes};
-    run->on_the_way += bytes->length;
-    run->node->status.checkpoint_running_bytes += bytes->length;
+    kith_buf_init(bytes);
+    run->on_the_way += task->bytes.length;
+    run->node->status.checkpoint_running_bytes += task->bytes.length;
     submit_task(run->node, &task->task, add_bytes, added);
     return KITH_OK;
 }
@@ -217,8 +218,6 @@ static void yield_bytes(struct checkpoint_run *run)
         set_status(run, more);
     else if (bytes.failed || (bytes.length && hand_over(run, &bytes) != KITH_OK))
         set_status(run, KITH_ENOMEM);
-    else
-        kith_buf_init(&bytes); /* handed over, or empty */
     kith_buf_fini(&bytes);
     if (run->status != KITH_OK && more != 0)
         machine->checkpoint_abort(machine->context);

@@ -2,10 +2,11 @@
 #include "repl/node.h"
 
 #include "base/log.h"
+#include "crash_fs.h"
 #include "failing_malloc.h"
 #include "tiny_machine.h"
 
-#include <pthread.h>
+#include <raft.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -249,6 +250,241 @@ static void a_failing_machine_makes_the_node_read_only(void **state)
     tiny_fini(&t);
 }
 
+/* --- a disk that fails ---------------------------------------------------------------------------------------- */
+
+static struct kith_node_options options_on(struct crash_fs *disk, struct tiny *t,
+                                           enum kith_durability durability)
+{
+    struct kith_node_options o = options_for(t, durability);
+    o.dir = "/d";
+    o.fs = crash_fs_table(disk);
+    return o;
+}
+
+static void a_failed_sync_fails_what_waits_for_it_and_all_later_writes(void **state)
+{
+    struct crash_fs *disk = crash_fs_open();
+    struct tiny t = {0};
+    struct result good = {0}, bad = {0};
+    struct kith_node_options o = options_on(disk, &t, KITH_DURABILITY_ALWAYS);
+    o.no_final_checkpoint = true;
+    struct kith_node *node = open_node(&t, &o);
+    submit_many(node, 0, 5, &good);
+    wait_for(node, &good, 5);
+    crash_fs_fail_syncs(disk, KITH_EIO);
+    submit_many(node, 5, 6, &bad);
+    wait_for(node, &bad, 1);
+    crash_fs_fail_syncs(disk, KITH_OK);
+    assert_int_equal(bad.status, KITH_EIO);
+    expect_content(&t, 5); /* what is not safe is not shown */
+    assert_non_null(strstr(kith_node_error(node), "writes are refused until the server is started again"));
+    struct kith_buf payload = {0};
+    kith_buf_append_text(&payload, "x");
+    assert_int_equal(kith_node_submit(node, &payload, NULL, note, &bad), KITH_EIO);
+    assert_int_equal(payload.length, 1); /* still the caller's */
+    kith_buf_fini(&payload);
+    assert_int_equal(kith_node_close(node), KITH_EIO);
+    tiny_fini(&t);
+    node = open_node(&t, &o);
+    assert_true(t.count >= 5 && t.count <= 6); /* of the last it is not known */
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    tiny_fini(&t);
+    crash_fs_close(disk);
+}
+
+static void a_full_disk_refuses_writes_with_a_cure_and_serves_on(void **state)
+{
+    for (int mode = KITH_DURABILITY_ALWAYS; mode <= KITH_DURABILITY_NONE; mode++) {
+        struct crash_fs *disk = crash_fs_open();
+        struct tiny t = {0};
+        struct result r = {0};
+        int accepted = 0, status = KITH_OK;
+        struct kith_node_options o = options_on(disk, &t, (enum kith_durability)mode);
+        o.no_final_checkpoint = true;
+        crash_fs_set_capacity(disk, 300 << 10);
+        struct kith_node *node = open_node(&t, &o);
+        for (int i = 0; i < 100000 && status == KITH_OK; i++) {
+            struct kith_buf payload = {0};
+            kith_buf_append_format(&payload, "%1000d", i);
+            status = kith_node_submit(node, &payload, NULL, note, &r);
+            accepted += status == KITH_OK;
+            kith_buf_fini(&payload);
+            kith_node_poll(node);
+        }
+        assert_int_equal(status, KITH_ENOSPC);
+        assert_int_equal(r.runs, accepted);
+        assert_non_null(strstr(kith_node_error(node), "free some disk space"));
+        assert_int_equal(kith_node_close(node), KITH_ENOSPC);
+        size_t applied = t.count;
+        tiny_fini(&t);
+        crash_fs_set_capacity(disk, 0);
+        node = open_node(&t, &o);
+        if (mode == KITH_DURABILITY_ALWAYS)
+            assert_true(t.count >= applied);
+        assert_int_equal(kith_node_close(node), KITH_OK);
+        tiny_fini(&t);
+        crash_fs_close(disk);
+    }
+}
+
+static void a_checkpoint_that_fails_is_reported_and_the_log_goes_on(void **state)
+{
+    struct crash_fs *disk = crash_fs_open();
+    struct tiny t = {0};
+    struct kith_node_options o = options_on(disk, &t, KITH_DURABILITY_NONE);
+    o.segment_bytes = 8 << 20; /* the log itself needs no further call that could fail */
+    o.no_final_checkpoint = true;
+    struct kith_node *node = open_node(&t, &o);
+    struct result r = {0};
+    struct kith_node_status s;
+    submit_many(node, 0, 1000, &r);
+    for (int failing = 0; failing < 3; failing++) {
+        struct result saved = {0};
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        crash_fs_fail(disk, failing, KITH_ENOSPC, 1);
+        assert_int_equal(kith_node_checkpoint(node, note, &saved), KITH_OK);
+        wait_for(node, &saved, 1);
+        assert_int_equal(saved.status, KITH_ENOSPC);
+        kith_node_get_status(node, &s);
+        assert_int_equal(s.last_checkpoint_status, KITH_ENOSPC);
+        assert_false(s.checkpoint_running);
+    }
+    submit_many(node, 1000, 1010, &r);
+    struct result saved = {0};
+    assert_int_equal(kith_node_checkpoint(node, note, &saved), KITH_OK);
+    wait_for(node, &saved, 1);
+    assert_int_equal(saved.status, KITH_OK);
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    tiny_fini(&t);
+    node = open_node(&t, &o);
+    expect_content(&t, 1010);
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    tiny_fini(&t);
+    crash_fs_close(disk);
+}
+
+static void durability_can_be_changed_while_entries_are_on_their_way(void **state)
+{
+    struct crash_fs *disk = crash_fs_open();
+    struct tiny t = {0};
+    struct result r = {0};
+    struct kith_node_options o = options_on(disk, &t, KITH_DURABILITY_ALWAYS);
+    struct kith_node *node = open_node(&t, &o);
+    int count = 0;
+    for (int i = 0; i < 60; i++) {
+        kith_node_set_durability(node, (enum kith_durability)(i * 7 % 3));
+        submit_many(node, count, count + 10, &r);
+        count += 10;
+        if (i % 4 == 0)
+            kith_node_poll(node);
+    }
+    kith_node_set_durability(node, KITH_DURABILITY_NONE);
+    kith_node_poll(node);
+    assert_int_equal(r.runs, count);
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    tiny_fini(&t);
+    node = open_node(&t, &o);
+    expect_content(&t, count);
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    tiny_fini(&t);
+    crash_fs_close(disk);
+}
+
+struct chain {
+    struct kith_node *node;
+    int left;
+};
+
+static void submit_again(void *context, int status)
+{
+    struct chain *c = context;
+    struct kith_buf payload = {0};
+    assert_int_equal(status, KITH_OK);
+    if (c->left-- == 0)
+        return;
+    kith_buf_append_text(&payload, "again");
+    assert_int_equal(kith_node_submit(c->node, &payload, NULL, submit_again, c), KITH_OK);
+}
+
+static void a_done_may_submit_without_end_of_stack(void **state)
+{
+    struct tiny t = {0};
+    struct kith_node_options o = options_for(&t, KITH_DURABILITY_NONE);
+    o.dir = NULL;
+    struct chain c = {.node = open_node(&t, &o), .left = 200000};
+    submit_again(&c, KITH_OK);
+    assert_int_equal(t.count, 200000);
+    assert_int_equal(kith_node_close(c.node), KITH_OK);
+    tiny_fini(&t);
+}
+
+/* --- memory that fails -------------------------------------------------------------------------------------------- */
+
+static void *raft_malloc_wrapped(void *data, size_t size)
+{
+    return malloc(size);
+}
+
+static void raft_free_wrapped(void *data, void *p)
+{
+    free(p);
+}
+
+static void *raft_calloc_wrapped(void *data, size_t n, size_t size)
+{
+    return calloc(n, size);
+}
+
+static void *raft_realloc_wrapped(void *data, void *p, size_t size)
+{
+    return realloc(p, size);
+}
+
+/* Opens, submits, checkpoints, closes, twice; each step may say KITH_ENOMEM, and then the rest is left out. */
+static void work_with_little_memory(const char *dir)
+{
+    struct crash_fs *disk = crash_fs_open();
+    for (int run = 0; run < 2; run++) {
+        struct tiny t = {0};
+        struct result r = {0}, saved = {0};
+        struct kith_node_options o = options_on(disk, &t, KITH_DURABILITY_EVERYSEC);
+        struct kith_node *node = NULL;
+        o.dir = dir;
+        o.no_final_checkpoint = true;
+        int status = kith_node_open(&node, &o, NULL);
+        assert_true(status == KITH_OK || status == KITH_ENOMEM);
+        if (status == KITH_OK) {
+            struct kith_buf payload = {0};
+            kith_buf_append_text(&payload, "something");
+            if (!payload.failed)
+                status = kith_node_submit(node, &payload, NULL, note, &r);
+            assert_true(status == KITH_OK || status == KITH_ENOMEM);
+            assert_int_equal(r.runs, status == KITH_OK && !payload.failed);
+            kith_buf_fini(&payload);
+            if (*dir && kith_node_checkpoint(node, note, &saved) == KITH_OK)
+                wait_for(node, &saved, 1);
+            status = kith_node_close(node);
+            assert_true(status == KITH_OK || status == KITH_ENOMEM);
+        }
+        tiny_fini(&t);
+    }
+    crash_fs_close(disk);
+}
+
+static void each_failed_allocation_is_reported_and_leaks_nothing(void **state)
+{
+    struct raft_heap heap = {.malloc = raft_malloc_wrapped,
+                             .free = raft_free_wrapped,
+                             .calloc = raft_calloc_wrapped,
+                             .realloc = raft_realloc_wrapped};
+    raft_heap_set(&heap);
+    for (int n = 0; failing_malloc_sweep(&n);)
+        work_with_little_memory("");
+    for (int n = 0; failing_malloc_sweep(&n);)
+        work_with_little_memory("/d");
+    raft_heap_set_default();
+}
+
 static void silent(void *arg, enum kith_log_level level, const char *line)
 {
 }
@@ -262,6 +498,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_long_log_makes_a_checkpoint_by_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_server_is_kept_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failing_machine_makes_the_node_read_only, setup, teardown),
+        cmocka_unit_test(a_failed_sync_fails_what_waits_for_it_and_all_later_writes),
+        cmocka_unit_test(a_full_disk_refuses_writes_with_a_cure_and_serves_on),
+        cmocka_unit_test(a_checkpoint_that_fails_is_reported_and_the_log_goes_on),
+        cmocka_unit_test(durability_can_be_changed_while_entries_are_on_their_way),
+        cmocka_unit_test(a_done_may_submit_without_end_of_stack),
+        cmocka_unit_test(each_failed_allocation_is_reported_and_leaks_nothing),
     };
     kith_log_setup(KITH_LOG_INFO, silent, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,8 @@ static inline int tiny_step(void *context, struct kith_buf *out, size_t budget)
     if (t->fail_step)
         return t->fail_step;
     size_t n = t->frozen - t->at < budget ? t->frozen - t->at : budget;
-    kith_buf_append(out, t->all.data + t->at, n);
+    if (n)
+        kith_buf_append(out, t->all.data + t->at, n);
     t->at += n;
     return t->at < t->frozen;
 }
