@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "engine/state.h"
+#include "engine/vset.h"
 
 #include <ctype.h>
 #include <limits.h>
@@ -92,13 +93,17 @@ void kith_engine_stop_background(struct kith_engine *engine)
 
 uint64_t kith_engine_links_unsaved(const struct kith_engine *engine, bool *pending)
 {
-    *pending = engine->background.unlinked_count > 0;
+    struct kith_vset_totals totals;
+    kith_vset_get_totals(engine, &totals);
+    *pending = totals.work_pending;
     return engine->background.links_unsaved;
 }
 
 unsigned kith_engine_back_pressure_ms(const struct kith_engine *engine)
 {
-    return engine->background.back_pressure_ms;
+    struct kith_vset_totals totals;
+    kith_vset_get_totals(engine, &totals);
+    return 2 * totals.crowded;
 }
 
 /* --- From a name to a row. --- */

@@ -17,7 +17,7 @@ static const struct kith_command *const groups[] = {
     kith_string_commands,
     kith_bitmap_commands,
     kith_hash_commands,
-    kith_zset_commands,
+    kith_zset_commands, kith_vset_commands,
 };
 /* clang-format on */
 

@@ -3,12 +3,14 @@
 #include "base/status.h"
 #include "engine/hash.h"
 #include "engine/keyspace.h"
+#include "engine/vset.h"
 #include "engine/zset.h"
 
 static const struct kith_type_ops *const types[] = {
     [KITH_STRING] = NULL,
     [KITH_HASH] = &kith_hash_ops,
     [KITH_ZSET] = &kith_zset_ops,
+    [KITH_VSET] = &kith_vset_ops,
 };
 
 const struct kith_type_ops *kith_type_ops(enum kith_type type)
