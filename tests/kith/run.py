@@ -467,13 +467,42 @@ def the_recall_table_is_right():
     kith("recall", "named", "--queries", asked, "--truth", truth_file, "--names", "n:")
 
 
+# kith check.
+
+
+def check_finds_a_folder_sound_or_says_where_not():
+    if "--redis" in sys.argv:
+        raise Skip("a folder of kithd's is needed")
+    folder = path("data")
+    os.mkdir(folder)
+    server = servers.start_kithd(folder=folder, durability="always")
+    kith("SET", "k", "x" * 3000, port=server.port)
+    for i in range(5):
+        kith("SET", "k%d" % i, "v%d" % i, port=server.port)
+    contains(kith("check", folder, code=1)[1], "was not checked: in use")
+    server.kill()
+    contains(kith("check", folder)[0], "sound: ", "last entry")
+    equal(json.loads(kith("check", folder, "--json")[0].splitlines()[-1])["sound"], True)
+    # A byte in the middle of the first value, with good records behind it.
+    log = sorted(n for n in os.listdir(folder) if n.startswith("log-"))[0]
+    with open(os.path.join(folder, log), "r+b") as f:
+        at = f.read().index(b"x" * 100)
+        f.seek(at)
+        f.write(b"y")
+    contains(kith("check", folder, code=1)[0], "problem", log, "offset", "1 problem")
+    equal(json.loads(kith("check", folder, "--json", code=1)[0].splitlines()[-1])["sound"], False)
+    server.close()
+    contains(kith("check", path("nowhere"), code=1)[1], "was not checked")
+    kith("check", code=2)
+
+
 CASES = [one_command_prints_its_reply, an_error_reply_is_exit_code_1, json_is_json, standard_input_is_one_command_a_line,
          a_large_value_goes_both_ways, a_program_may_talk_through_two_pipes, a_server_that_is_not_there_is_told,
          wrong_usage_is_exit_code_2, a_password_is_sent, a_database_is_selected,
          the_interactive_client_answers_and_remembers, the_interactive_client_hints_completes_and_helps,
          the_interactive_client_connects_again, csv_becomes_strings_and_hashes, jsonl_becomes_strings_and_hashes,
          bad_key_files_say_where_and_why, vectors_are_loaded_from_every_format, vectors_get_names_attributes_and_options,
-         bad_vector_files_say_where_and_why, the_recall_table_is_right]
+         bad_vector_files_say_where_and_why, the_recall_table_is_right, check_finds_a_folder_sound_or_says_where_not]
 
 
 def main():
