@@ -68,17 +68,28 @@ struct crash_file {
     bool holds_lock;
 };
 
-static void *must(void *p)
+/* Not malloc: the disk goes on while the tests make the allocations of others fail. Zeroed. */
+static void *room(size_t bytes)
 {
-    if (!p)
+    void *p;
+    if (posix_memalign(&p, 16, bytes ? bytes : 1) != 0)
         abort();
+    return memset(p, 0, bytes);
+}
+
+static void *more_room(void *old, size_t old_bytes, size_t bytes)
+{
+    void *p = room(bytes);
+    if (old)
+        memcpy(p, old, old_bytes < bytes ? old_bytes : bytes);
+    free(old);
     return p;
 }
 
 static char *copy_text(const char *s)
 {
     size_t n = strlen(s) + 1;
-    return memcpy(must(malloc(n)), s, n);
+    return memcpy(room(n), s, n);
 }
 
 /* --- names and contents: shared by the live disk and the replay ------------------------------------------------- */
@@ -130,9 +141,7 @@ static void apply_name(struct names *names, const struct op *op)
 
 static void resize(struct inode *inode, size_t size)
 {
-    inode->bytes = must(realloc(inode->bytes, size ? size : 1));
-    if (size > inode->size)
-        memset(inode->bytes + inode->size, 0, size - inode->size);
+    inode->bytes = more_room(inode->bytes, inode->size, size);
     inode->size = size;
 }
 
@@ -158,8 +167,9 @@ static void apply_content(struct inode *inode, const struct op *op)
 static struct op *record(struct crash_fs *disk, struct op op)
 {
     if (disk->op_count == disk->op_capacity) {
-        disk->op_capacity = disk->op_capacity ? disk->op_capacity * 2 : 1024;
-        disk->ops = must(realloc(disk->ops, disk->op_capacity * sizeof *disk->ops));
+        size_t capacity = disk->op_capacity ? disk->op_capacity * 2 : 256;
+        disk->ops = more_room(disk->ops, disk->op_capacity * sizeof *disk->ops, capacity * sizeof *disk->ops);
+        disk->op_capacity = capacity;
     }
     disk->ops[disk->op_count] = op;
     return &disk->ops[disk->op_count++];
@@ -216,7 +226,7 @@ static int crash_open(struct kith_fs *fs, const char *path, unsigned flags, stru
                           record(disk, (struct op){.kind = OP_TRUNCATE, .inode = inode}));
     }
     if (status == KITH_OK) {
-        struct crash_file *file = must(calloc(1, sizeof *file));
+        struct crash_file *file = room(sizeof *file);
         file->base.fs = fs;
         file->disk = disk;
         file->inode = inode;
@@ -336,7 +346,7 @@ static int crash_write(struct kith_file *file, const struct kith_slice *pieces, 
     struct op op = {.kind = OP_WRITE, .offset = offset};
     for (size_t i = 0; i < count; i++)
         op.length += pieces[i].length;
-    op.bytes = must(malloc(op.length ? op.length : 1));
+    op.bytes = room(op.length);
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
         if (pieces[i].length)
@@ -388,7 +398,7 @@ static void crash_drop_cache(struct kith_file *file)
 
 struct crash_fs *crash_fs_open(void)
 {
-    struct crash_fs *disk = must(calloc(1, sizeof *disk));
+    struct crash_fs *disk = room(sizeof *disk);
     disk->table = (struct kith_fs){
         .open = crash_open,
         .list = crash_list,
@@ -539,7 +549,7 @@ static void copy_disk(struct inode *to, struct names *to_names, const struct ino
 
 struct crash_replay *crash_replay_open(struct crash_fs *disk)
 {
-    struct crash_replay *r = must(calloc(1, sizeof *r));
+    struct crash_replay *r = room(sizeof *r);
     r->disk = disk;
     copy_disk(r->durable, &r->durable_names, disk->base, disk->base_count, &disk->base_names, NULL, 0);
     return r;
@@ -588,8 +598,10 @@ bool crash_replay_step(struct crash_replay *r)
         settle(r, op);
     else {
         if (r->pending_count == r->pending_capacity) {
-            r->pending_capacity = r->pending_capacity ? r->pending_capacity * 2 : 256;
-            r->pending = must(realloc(r->pending, r->pending_capacity * sizeof *r->pending));
+            size_t capacity = r->pending_capacity ? r->pending_capacity * 2 : 256;
+            r->pending = more_room(r->pending, r->pending_capacity * sizeof *r->pending,
+                                   capacity * sizeof *r->pending);
+            r->pending_capacity = capacity;
         }
         r->pending[r->pending_count++] = op;
     }
@@ -638,7 +650,7 @@ struct crash_fs *crash_replay_crash(struct crash_replay *r, enum crash_kind kind
             apply_content(&disk->inodes[op->inode], op);
     }
     disk->base_count = disk->inode_count;
-    disk->base = must(calloc((size_t)disk->base_count + 1, sizeof *disk->base));
+    disk->base = room(((size_t)disk->base_count + 1) * sizeof *disk->base);
     copy_disk(disk->base, &disk->base_names, disk->inodes, disk->base_count, &disk->names, NULL, 0);
     return disk;
 }
