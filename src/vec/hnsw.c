@@ -102,6 +102,7 @@ void kith_hnsw_close(struct kith_hnsw *h)
             free(h->retired[i].memory);
     }
     free(h->retired);
+    free(h->freeing);
     free(h->users);
     struct region *regions[] = {&h->codes, &h->scales, &h->links, &h->elements, &h->upper};
     for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)

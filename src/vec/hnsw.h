@@ -63,7 +63,7 @@ struct kith_hnsw;
 
 /* KITH_EINVAL when an option is out of range, KITH_ENOMEM. */
 int kith_hnsw_open(struct kith_hnsw **out, const struct kith_hnsw_options *options);
-/* Calls release for every element still there. close(NULL) is safe. */
+/* Calls release for every element still there. close(NULL) is safe. May run on any thread, once nobody else is inside. */
 void kith_hnsw_close(struct kith_hnsw *h);
 /* The options with the defaults filled in; lives as long as h. */
 const struct kith_hnsw_options *kith_hnsw_get_options(const struct kith_hnsw *h);
@@ -79,9 +79,9 @@ int kith_hnsw_add(struct kith_hnsw *h, const float *vector, uint32_t ef, uint64_
 /* Hides the element at once: a search that starts later does not return it. KITH_ENOENT when the slot is not
  * in use, KITH_ENOMEM (nothing has changed). */
 int kith_hnsw_remove(struct kith_hnsw *h, uint32_t slot);
-/* Frees what removals and growth left behind and no search can hold any more. Short; call it after a batch of
- * work came back (add and remove call it, too). */
-void kith_hnsw_reclaim(struct kith_hnsw *h);
+/* Frees what removals and growth left behind and no search can hold any more, about 0.1 ms of it at a time; call it
+ * when a batch of work came back (add and remove call it, too). Returns whether there is more to free now. */
+bool kith_hnsw_reclaim(struct kith_hnsw *h);
 
 /* ---- background work [any thread] ---- */
 

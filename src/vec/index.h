@@ -118,6 +118,7 @@ struct retired_memory {
 
 enum repair_phase {
     REPAIR_IDLE,
+    REPAIR_MARK,    /* one worker sets the batch's states */
     REPAIR_GRACE,   /* until those that saw the elements live have ended */
     REPAIR_SCAN,    /* over all elements: links to the dying are replaced */
     REPAIR_ORPHANS, /* over the dying: whom only they linked to is linked again */
@@ -180,6 +181,7 @@ struct kith_hnsw {
     uint64_t level_counts[KITH_HNSW_LEVEL_MAX + 1];
     struct removed_user *users; /* a queue: the epochs do not fall */
     size_t users_first, users_count, users_room;
+    struct dead_batch *freeing; /* its slots go free bit by bit */
     struct retired_memory *retired;
     size_t retired_count, retired_room;
 };

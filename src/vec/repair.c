@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ROUND_MAX: the writer frees what a round took out, and must not be at it for long. */
+enum { ROUND_MAX = 1 << 18 };
 enum { BLOCK = 256, ORPHAN_BLOCK = 16, MEND_TRIES = 8, ROUND_FRACTION = 64, TRIM_FROM = 1024 };
 
 /* ---- what waits ---- */
@@ -100,21 +102,26 @@ static void enter_phase(struct repair *r, enum repair_phase phase, uint32_t end)
     atomic_store_explicit(&r->in_round, phase != REPAIR_IDLE, memory_order_relaxed);
 }
 
+/* Under the lock, and without it while it marks: the writer shall not wait for that. */
 static int begin_round(struct kith_hnsw *h)
 {
     struct repair *r = &h->repair;
-    struct dead_batch *batch = malloc(sizeof *batch + r->removed_count * sizeof batch->slots[0]);
+    uint32_t count = r->removed_count < ROUND_MAX ? r->removed_count : ROUND_MAX;
+    struct dead_batch *batch = malloc(sizeof *batch + count * sizeof batch->slots[0]);
     if (!batch)
         return KITH_ENOMEM;
-    batch->count = r->removed_count;
-    memcpy(batch->slots, r->removed, r->removed_count * sizeof batch->slots[0]);
-    r->removed_count = 0; /* the room stays: the writer may have reserved it */
-    atomic_store_explicit(&r->waiting, 0, memory_order_relaxed);
-    for (uint32_t i = 0; i < batch->count; i++)
-        state_move(element_at(h, batch->slots[i]), SLOT_REMOVED, SLOT_DYING);
+    batch->count = count;
+    r->removed_count -= count; /* the room stays: the writer may have reserved it */
+    memcpy(batch->slots, r->removed + r->removed_count, count * sizeof batch->slots[0]);
+    atomic_store_explicit(&r->waiting, r->removed_count, memory_order_relaxed);
     r->batch = batch;
-    r->epoch = epoch_advance(&h->epoch);
     r->best = KITH_HNSW_NONE;
+    enter_phase(r, REPAIR_MARK, 0);
+    pthread_mutex_unlock(&r->lock);
+    for (uint32_t i = 0; i < count; i++)
+        state_move(element_at(h, batch->slots[i]), SLOT_REMOVED, SLOT_DYING);
+    pthread_mutex_lock(&r->lock);
+    r->epoch = epoch_advance(&h->epoch);
     enter_phase(r, REPAIR_GRACE, 0);
     return 1;
 }
@@ -309,6 +316,8 @@ int hnsw_repair_step(struct kith_hnsw *h, struct scratch *s, bool all)
     case REPAIR_IDLE:
         if (r->removed_count && (all || round_pays(h)))
             rc = begin_round(h);
+        break;
+    case REPAIR_MARK:
         break;
     case REPAIR_GRACE:
         if (hnsw_epoch_oldest(h) > r->epoch) {

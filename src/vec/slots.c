@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of each kind in one call of reclaim: about 0.1 ms. */
+enum { RECLAIM_MOST = 1024 };
+
 /* ---- memory that searches may still read ---- */
 
 int hnsw_retire_reserve(struct kith_hnsw *h, size_t extra)
@@ -270,9 +273,11 @@ void hnsw_slot_give(struct kith_hnsw *h, uint32_t slot)
 
 /* ---- giving back ---- */
 
-static void users_release(struct kith_hnsw *h, uint64_t oldest)
+/* Returns how many of `most` it did. */
+static uint32_t users_release(struct kith_hnsw *h, uint64_t oldest, uint32_t most)
 {
-    while (h->users_count && h->users[h->users_first].epoch < oldest) {
+    uint32_t done = 0;
+    for (; done < most && h->users_count && h->users[h->users_first].epoch < oldest; done++) {
         uint64_t user = h->users[h->users_first].user;
         h->users_first++;
         h->users_count--;
@@ -284,6 +289,7 @@ static void users_release(struct kith_hnsw *h, uint64_t oldest)
         h->users = NULL;
         h->users_first = h->users_room = 0;
     }
+    return done;
 }
 
 int hnsw_user_reserve(struct kith_hnsw *h)
@@ -310,31 +316,46 @@ void hnsw_user_retire(struct kith_hnsw *h, uint64_t user)
     h->users[h->users_first + h->users_count++] = (struct removed_user){epoch_advance(&h->epoch), user};
 }
 
-static struct dead_batch *dead_take(struct kith_hnsw *h, uint64_t oldest)
+/* A batch that nobody can hold any more: the one begun, or the next. */
+static struct dead_batch *dead_get(struct kith_hnsw *h, uint64_t oldest)
 {
+    if (h->freeing)
+        return h->freeing;
     pthread_mutex_lock(&h->repair.lock);
     struct dead_batch **link = &h->repair.dead;
     while (*link && (*link)->epoch >= oldest)
         link = &(*link)->next;
-    struct dead_batch *batch = *link;
-    if (batch)
-        *link = batch->next;
+    h->freeing = *link;
+    if (h->freeing)
+        *link = h->freeing->next;
     pthread_mutex_unlock(&h->repair.lock);
-    return batch;
+    return h->freeing;
 }
 
-void kith_hnsw_reclaim(struct kith_hnsw *h)
+static uint32_t dead_free(struct kith_hnsw *h, uint64_t oldest, uint32_t most)
+{
+    uint32_t done = 0;
+    for (struct dead_batch *batch; done < most && (batch = dead_get(h, oldest)) != NULL;) {
+        for (; done < most && batch->count; done++)
+            hnsw_slot_give(h, batch->slots[--batch->count]);
+        if (batch->count == 0) {
+            free(batch);
+            h->freeing = NULL;
+        }
+    }
+    atomic_fetch_sub_explicit(&h->removed_count, done, memory_order_relaxed);
+    return done;
+}
+
+bool kith_hnsw_reclaim(struct kith_hnsw *h)
 {
     uint64_t oldest = hnsw_epoch_oldest(h);
-    users_release(h, oldest);
+    uint32_t users = users_release(h, oldest, RECLAIM_MOST);
+    uint32_t slots = dead_free(h, oldest, RECLAIM_MOST);
     hnsw_tail_trim(h);
     hnsw_repair_trim(h);
-    for (struct dead_batch *batch; (batch = dead_take(h, oldest)) != NULL; free(batch)) {
-        for (uint32_t i = 0; i < batch->count; i++)
-            hnsw_slot_give(h, batch->slots[i]);
-        atomic_fetch_sub_explicit(&h->removed_count, batch->count, memory_order_relaxed);
-    }
     retired_free(h, oldest);
+    return users == RECLAIM_MOST || slots == RECLAIM_MOST;
 }
 
 uint64_t kith_hnsw_bytes(const struct kith_hnsw *h)

@@ -48,7 +48,8 @@ int kith_hnsw_settle(struct kith_hnsw *h)
     int rc;
     do {
         rc = kith_hnsw_work(h, 256, KITH_HNSW_WORK_ALL);
-        kith_hnsw_reclaim(h);
+        while (kith_hnsw_reclaim(h))
+            ;
     } while (rc > 0);
     return rc;
 }
