@@ -27,11 +27,9 @@ static void keyspace_section(const struct kith_engine *engine, struct kith_buf *
 
 static void stats_section(const struct kith_engine *engine, struct kith_buf *out)
 {
-    kith_buf_append_format(out,
-                           "total_commands_processed:%llu\r\n"
-                           "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\nexpired_keys:%llu\r\n",
-                           (unsigned long long)engine->command_count, (unsigned long long)engine->hit_count,
-                           (unsigned long long)engine->miss_count, (unsigned long long)engine->expired_count);
+    kith_buf_append_format(out, "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\nexpired_keys:%llu\r\n",
+                           (unsigned long long)engine->hit_count, (unsigned long long)engine->miss_count,
+                           (unsigned long long)engine->expired_count);
 }
 
 static void vectors_section(const struct kith_engine *engine, struct kith_buf *out)

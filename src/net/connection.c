@@ -286,14 +286,15 @@ static void keep_rest(struct kith_connection *connection, const char *data, size
             kith_buf_consume(&connection->query, used);
     } else {
         kith_buf_clear(&connection->query);
-        kith_buf_append(&connection->query, data + used, length - used);
+        if (used < length)
+            kith_buf_append(&connection->query, data + used, length - used);
     }
-    if (!connection->query.length)
-        kith_buf_fini(&connection->query);
     if (connection->query.failed) {
         KITH_WARN("client %llu: no memory for its request: closed",
                   (unsigned long long)connection->session.id);
         connection_close(connection);
+    } else if (!connection->query.length && connection->query.data) {
+        kith_buf_fini(&connection->query);
     }
 }
 

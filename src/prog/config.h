@@ -68,10 +68,10 @@ int kith_config_read_text(struct kith_config *config, const char *origin, struct
 int kith_config_read_file(struct kith_config *config, const char *path, struct kith_error *error);
 /* KITH_PORT=7000 and its like. A name that is no key is logged and left alone: an orchestrator may put names
  * there that were not meant for us. */
-int kith_config_read_environment(struct kith_config *config, char *const *environment,
+int kith_config_read_environment(struct kith_config *config, const char *const *environment,
                                  struct kith_error *error);
 /* argv[0..argc): "--port 7000", "--port=7000", "--bind 127.0.0.1 ::1", "--memory-only". */
-int kith_config_read_flags(struct kith_config *config, char *const *argv, size_t argc,
+int kith_config_read_flags(struct kith_config *config, const char *const *argv, size_t argc,
                            struct kith_error *error);
 
 /* What only all keys together show: KITH_EINVAL and what to change. */

@@ -106,7 +106,7 @@ static bool key_of_variable(const char *variable, size_t length, char key[64])
     return true;
 }
 
-int kith_config_read_environment(struct kith_config *config, char *const *environment,
+int kith_config_read_environment(struct kith_config *config, const char *const *environment,
                                  struct kith_error *error)
 {
     struct words words = {0};
@@ -139,7 +139,7 @@ int kith_config_read_environment(struct kith_config *config, char *const *enviro
     return status;
 }
 
-int kith_config_read_flags(struct kith_config *config, char *const *argv, size_t argc,
+int kith_config_read_flags(struct kith_config *config, const char *const *argv, size_t argc,
                            struct kith_error *error)
 {
     static const struct kith_slice yes = {"yes", 3};

@@ -57,9 +57,10 @@ static int read_configuration(struct app *app, int argc, char **argv, struct kit
         status = kith_config_read_file(&app->config, argv[1], error);
     }
     if (!status)
-        status = kith_config_read_environment(&app->config, environ, error);
+        status = kith_config_read_environment(&app->config, (const char *const *)environ, error);
     if (!status)
-        status = kith_config_read_flags(&app->config, argv + first_flag, (size_t)(argc - first_flag), error);
+        status = kith_config_read_flags(&app->config, (const char *const *)argv + first_flag,
+                                        (size_t)(argc - first_flag), error);
     return status ? status : kith_config_check(&app->config, error);
 }
 
