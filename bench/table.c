@@ -234,7 +234,7 @@ struct peer {
 static struct node **peer_slot(struct peer *peer, struct kith_slice key)
 {
     struct node **slot = &peer->buckets[kith_hash(peer->seed, key.data, key.length) & peer->mask];
-    while (*slot && memcmp((*slot)->key + 1, key.data, key.length))
+    while (*slot && memcmp((*slot)->key + 1, key.data, key.length) != 0)
         slot = &(*slot)->next;
     return slot;
 }
@@ -264,7 +264,8 @@ static void peer_run(struct bench *bench, double overhead_ns, double *bytes, dou
     uint64_t begin = cpu_ns();
     for (uint32_t i = 0; i < bench->key_count; i++) {
         char text[16];
-        sum += (unsigned char)(*peer_slot(&peer, key_of(text, bench->order[i])))->value[20];
+        struct node *node = *peer_slot(&peer, key_of(text, bench->order[i]));
+        sum += node ? (unsigned char)node->value[20] : 0;
     }
     *get = (double)(cpu_ns() - begin) / bench->key_count - overhead_ns;
     if (sum != bench->key_count)

@@ -166,38 +166,50 @@ static bool double_directory(struct kith_table *table)
     return true;
 }
 
+struct card {
+    void *entry;
+    uint64_t hash;
+};
+
+/* The entries of a segment and their hashes, `count` cards of them; NULL when there is no memory. */
+static struct card *gather(const struct kith_table *table, const struct kith_segment *segment)
+{
+    struct card *cards = malloc(segment->count * sizeof *cards);
+    uint32_t n = 0;
+    for (uint32_t i = 0; cards && i < segment->bucket_count; i++) {
+        kith_segment_prefetch_entries(segment, i + 2);
+        const struct kith_bucket *bucket = &segment->buckets[i];
+        for (unsigned mask = kith_bucket_used(bucket), slot; kith_bucket_next(&mask, &slot); n++) {
+            void *entry = kith_bucket_get(bucket, slot);
+            cards[n] = (struct card){entry, kith_segment_rehash(entry, table->seed)};
+        }
+    }
+    KITH_ASSERT(!cards || n == segment->count);
+    return cards;
+}
+
 /* Deals the entries of `old` out to two halves that have no buckets yet. */
 static bool deal(const struct kith_table *table, const struct kith_segment *old, struct kith_segment half[2])
 {
-    uint64_t *hashes = malloc(old->count * sizeof *hashes);
-    if (!hashes)
+    struct card *cards = gather(table, old);
+    if (!cards)
         return false;
-    uint32_t counts[2] = {0, 0}, n = 0;
-    for (uint32_t i = 0; i < old->bucket_count; i++) {
-        kith_segment_prefetch_entries(old, i + 2);
-        const struct kith_bucket *bucket = &old->buckets[i];
-        for (unsigned mask = kith_bucket_used(bucket), slot; kith_bucket_next(&mask, &slot); n++) {
-            hashes[n] = kith_segment_rehash(kith_bucket_get(bucket, slot), table->seed);
-            counts[hashes[n] >> (63 - old->depth) & 1]++;
-        }
-    }
+    uint32_t upper = 0;
+    for (uint32_t i = 0; i < old->count; i++)
+        upper += cards[i].hash >> (63 - old->depth) & 1;
     for (int i = 0; i < 2; i++) {
-        half[i] = new_segment(old->depth + 1u, counts[i], kith_segment_fit(counts[i]));
+        uint32_t count = i ? upper : old->count - upper;
+        half[i] = new_segment(old->depth + 1u, count, kith_segment_fit(count));
         if (!half[i].buckets)
             goto fail;
     }
-    n = 0;
-    for (uint32_t i = 0; i < old->bucket_count; i++) {
-        const struct kith_bucket *bucket = &old->buckets[i];
-        for (unsigned mask = kith_bucket_used(bucket), slot; kith_bucket_next(&mask, &slot); n++)
-            kith_segment_place(&half[hashes[n] >> (63 - old->depth) & 1], kith_bucket_get(bucket, slot),
-                               hashes[n]);
-    }
-    free(hashes);
+    for (uint32_t i = 0; i < old->count; i++)
+        kith_segment_place(&half[cards[i].hash >> (63 - old->depth) & 1], cards[i].entry, cards[i].hash);
+    free(cards);
     return true;
 fail:
     free(half[0].buckets);
-    free(hashes);
+    free(cards);
     return false;
 }
 
@@ -269,24 +281,23 @@ void kith_table_replace(struct kith_table *table, const void *old, void *entry, 
 
 /* ---- shrinking: all of it may fail for want of memory, and is then done by a later removal ---- */
 
-static void halve_directory(struct kith_table *table)
+static bool halve_directory(struct kith_table *table)
 {
-    struct kith_segment *wide = table->directory;
     uint32_t slot_count = 1u << (table->depth - 1);
+    struct kith_segment *wide = table->directory;
+    KITH_ASSERT(wide != &table->root);
+    struct kith_segment *narrow = slot_count > 1 ? malloc(slot_count * sizeof *narrow) : &table->root;
+    if (!narrow)
+        return false;
+    table->depth--;
     table->deepest_count = 0;
     for (uint32_t i = 0; i < slot_count; i++) {
-        wide[i] = wide[2 * i];
-        table->deepest_count += wide[i].depth == table->depth - 1;
+        narrow[i] = wide[2 * i];
+        table->deepest_count += narrow[i].depth == table->depth;
     }
-    table->depth--;
-    if (table->depth) {
-        struct kith_segment *less = realloc(wide, slot_count * sizeof *less);
-        table->directory = less ? less : wide;
-    } else {
-        table->root = wide[0];
-        table->directory = &table->root;
-        free(wide);
-    }
+    table->directory = narrow;
+    free(wide);
+    return true;
 }
 
 /* Joins the segment at `owner` with its buddy when both are half empty or less; returns whether it did. */
@@ -310,8 +321,8 @@ static bool merge(struct kith_table *table, uint32_t owner)
     set_segment(table, owner < buddy ? owner : buddy, both);
     free(one.buckets);
     free(other.buckets);
-    while (table->depth && !table->deepest_count)
-        halve_directory(table);
+    while (table->depth && !table->deepest_count && halve_directory(table))
+        ;
     return true;
 }
 
