@@ -11,6 +11,7 @@
 enum {
     DRAW_EVERY_MS = 100,
     RATE_OVER_MS = 1000,
+    RATE_FIRST_MS = 300,
     BAR_COLUMNS = 24,
     WIDTH_DEFAULT = 80,
     LINE_MAX_BYTES = 512,
@@ -62,8 +63,11 @@ void kith_progress_format(char *text, size_t size, unsigned width, const char *w
         snprintf(left, sizeof left, ", %s left", duration);
     }
     char line[LINE_MAX_BYTES];
-    snprintf(line, sizeof line, "%s%s%s %s, %s/s%s", bar, kith_progress_thousands(count, done), all, what,
-             kith_progress_thousands(rate, (uint64_t)rate_per_s), left);
+    int length =
+        snprintf(line, sizeof line, "%s%s%s %s", bar, kith_progress_thousands(count, done), all, what);
+    if (rate_per_s > 0)
+        snprintf(line + length, sizeof line - (size_t)length, ", %s/s%s",
+                 kith_progress_thousands(rate, (uint64_t)(rate_per_s + 0.5)), left);
     snprintf(text, size, "%.*s", (int)width, line);
 }
 
@@ -71,17 +75,19 @@ void kith_progress_init(struct kith_progress *progress, const char *what)
 {
     uint64_t now = kith_os_monotonic_ns();
     *progress = (struct kith_progress){
-        .what = what, .start_ns = now, .mark_ns = now, .is_terminal = isatty(STDERR_FILENO) == 1};
+        .what = what, .start_ns = now, .drawn_ns = now, .is_terminal = isatty(STDERR_FILENO) == 1};
 }
 
-/* The rate is that of the last second, eased, so that a pause is seen and a hiccup is not. */
+/* The rate is that of the last second, eased, so that a pause is seen and a hiccup is not. The first one comes
+ * sooner: a rough figure is better than none. */
 static void update_rate(struct kith_progress *progress, uint64_t now, uint64_t done)
 {
-    uint64_t span = now - progress->mark_ns;
-    if (span < (uint64_t)RATE_OVER_MS * 1000000 && progress->rate_per_s > 0)
+    uint64_t span = now - progress->mark_ns,
+             least_ms = progress->rate_per_s > 0 ? RATE_OVER_MS : RATE_FIRST_MS;
+    if (span < least_ms * 1000000)
         return;
-    double rate = span ? (double)(done - progress->mark_done) * 1e9 / (double)span : 0;
-    progress->rate_per_s = progress->rate_per_s > 0 ? 0.7 * progress->rate_per_s + 0.3 * rate : rate;
+    double rate = (double)(done - progress->mark_done) * 1e9 / (double)span;
+    progress->rate_per_s = progress->rate_per_s > 0 ? 0.6 * progress->rate_per_s + 0.4 * rate : rate;
     progress->mark_ns = now;
     progress->mark_done = done;
 }
@@ -91,6 +97,12 @@ void kith_progress_update(struct kith_progress *progress, uint64_t done, uint64_
     if (!progress->is_terminal)
         return;
     uint64_t now = kith_os_monotonic_ns();
+    if (!progress->is_started) {
+        /* What was done before we look is not our rate. */
+        progress->is_started = true;
+        progress->mark_ns = now;
+        progress->mark_done = done;
+    }
     if (now - progress->drawn_ns < (uint64_t)DRAW_EVERY_MS * 1000000)
         return;
     update_rate(progress, now, done);

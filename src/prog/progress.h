@@ -14,7 +14,7 @@ struct kith_progress {
     /* For the rate of the last seconds. */
     uint64_t mark_ns, mark_done;
     double rate_per_s;
-    bool is_terminal, is_drawn;
+    bool is_terminal, is_drawn, is_started;
 };
 
 /* `what` is borrowed: the plural of the things counted. */
