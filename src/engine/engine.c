@@ -17,7 +17,7 @@ enum {
     EXPIRE_PER_TICK = 512,  /* about half a millisecond with every key a cache miss */
     EXPIRE_PER_COMMAND = 2, /* so that writes pay off old keys faster than they make new ones */
     FREE_PER_ENTRY = 256,   /* elements of dead objects, when the driver never idles */
-    FREE_PER_IDLE = 4096,
+    FREE_PER_IDLE = 2048,
     PREFETCH_BATCH = 64,
 };
 

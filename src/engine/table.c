@@ -48,26 +48,31 @@ static size_t slot_of(const struct kith_command_index *index, uint64_t hash)
     return (size_t)(hash ^ hash >> 29) & (index->slot_count - 1);
 }
 
+static void add_row(struct kith_command_index *index, const struct kith_command *row)
+{
+    size_t at = slot_of(index, name_hash(name_hash_start(), kith_slice(row->name, strlen(row->name))));
+    while (index->slots[at]) {
+        KITH_ASSERT(strcmp(index->slots[at]->name, row->name) != 0);
+        at = (at + 1) & (index->slot_count - 1);
+    }
+    index->slots[at] = row;
+}
+
 int kith_command_index_open(struct kith_command_index *index)
 {
-    size_t count = 0, slot_count = 64;
-    while (kith_command_at(count))
-        count++;
+    size_t count = 0, slot_count = 64, group_count = sizeof groups / sizeof groups[0];
+    for (size_t g = 0; g < group_count; g++)
+        for (const struct kith_command *row = groups[g]; row->name; row++)
+            count++;
     while (slot_count < 2 * count)
         slot_count *= 2;
     *index = (struct kith_command_index){.slot_count = slot_count, .command_count = count};
     index->slots = calloc(slot_count, sizeof *index->slots);
     if (!index->slots)
         return KITH_ENOMEM;
-    for (size_t n = 0; n < count; n++) {
-        const struct kith_command *row = kith_command_at(n);
-        size_t at = slot_of(index, name_hash(name_hash_start(), kith_slice(row->name, strlen(row->name))));
-        while (index->slots[at]) {
-            KITH_ASSERT(strcmp(index->slots[at]->name, row->name) != 0);
-            at = (at + 1) & (slot_count - 1);
-        }
-        index->slots[at] = row;
-    }
+    for (size_t g = 0; g < group_count; g++)
+        for (const struct kith_command *row = groups[g]; row->name; row++)
+            add_row(index, row);
     return KITH_OK;
 }
 
