@@ -6,10 +6,10 @@
  *
  * The meta byte and the payload belong to whoever opened the entry: the table reads the key alone. The
  * payload has no alignment: memcpy in and out. Its length is not stored: the owner knows it, or puts it in
- * the payload. The first two fields are one or two cache lines with a short key, so that a hit costs one miss
- * in the entry.
+ * the payload. Key and length lie side by side, so that a hit costs one cache miss in the entry.
  *
- * An entry comes from malloc and goes to free. */
+ * An entry comes from malloc and goes to free. (The table asserts what it needs of that: an address that is a
+ * multiple of 8, below 2^48.) */
 #ifndef KITH_DS_ENTRY_H
 #define KITH_DS_ENTRY_H
 
