@@ -100,7 +100,8 @@ static bool parse_range(struct kith_call *call, size_t index, bool end_needed, s
     *bytes = found ? kith_key_string(&key) : kith_slice(NULL, 0);
     total = (int64_t)bytes->length * (by_bit ? 8 : 1);
     *range = (struct bit_range){.end_given = given >= 2};
-    if (start < 0 && end < 0 && start > end)
+    if (end_needed && start < 0 && end < 0 &&
+        start > end) /* BITCOUNT says so before it looks at the length */
         return true;
     start = start < 0 ? (start + total < 0 ? 0 : start + total) : start;
     end = end < 0 ? (end + total < 0 ? 0 : end + total) : end;

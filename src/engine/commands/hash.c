@@ -337,7 +337,7 @@ static void hrandfield_command(struct kith_call *call)
     if (call->argc > 2 && !kith_call_int(call, 2, &count, NULL))
         return;
     if (count < -KITH_RANDOM_REPEATS_MAX) {
-        kith_reply_error(call->reply, "ERR value is out of range");
+        kith_reply_error(call->reply, "ERR value is out of range, a count must be at least -16777216");
         return;
     }
     struct kith_hash *hash;
