@@ -234,6 +234,9 @@ int hnsw_slot_take_at(struct kith_hnsw *h, unsigned level, uint32_t slot)
     if (offset >= h->bump[chunk])
         h->bump[chunk] = offset + 1;
     h->used[chunk]++;
+    /* At once, so that closing an index whose restoring broke off finds every element. */
+    if (slot >= kith_hnsw_slot_end(h))
+        atomic_store_explicit(&h->slot_end, slot + 1, memory_order_release);
     return KITH_OK;
 }
 

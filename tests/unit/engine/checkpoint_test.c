@@ -21,7 +21,7 @@ static const char *random_command(struct fixture *fixture, struct kith_rng *rng)
     size_t length = kith_rng_below(rng, 8) ? kith_rng_below(rng, 20) : kith_rng_below(rng, 300);
     memset(filler, 'x', length);
     filler[length] = '\0';
-    switch (kith_rng_below(rng, 24)) {
+    switch (kith_rng_below(rng, 30)) {
     case 0:
     case 1:
     case 2:
@@ -38,13 +38,13 @@ static const char *random_command(struct fixture *fixture, struct kith_rng *rng)
         snprintf(line, sizeof line, "del s%u h%u z%u", key, field % 8, key % 8);
         break;
     case 7:
-        snprintf(line, sizeof line, "pexpire %c%u %llu", "shz"[number % 3], key % 8, 1 + number / 3 % 3000);
+        snprintf(line, sizeof line, "pexpire %c%u %llu", "shzv"[number % 4], key % 8, 1 + number / 4 % 3000);
         break;
     case 8:
         snprintf(line, sizeof line, "persist s%u", key);
         break;
     case 9:
-        snprintf(line, sizeof line, "rename %c%u %c%u", "shz"[number % 3], key % 8, "shz"[number / 3 % 3],
+        snprintf(line, sizeof line, "rename %c%u %c%u", "shzv"[number % 4], key % 8, "shzv"[number / 4 % 4],
                  field % 8);
         break;
     case 10:
@@ -71,6 +71,18 @@ static const char *random_command(struct fixture *fixture, struct kith_rng *rng)
     case 18:
     case 19:
         snprintf(line, sizeof line, "zadd z%u %llu m%u", key % 8, number % 1000, field);
+        break;
+    case 20:
+    case 21:
+    case 22:
+        snprintf(line, sizeof line, "vadd v%u values 4 %llu %u 3 %u e%u", key % 4, number % 100, key, field,
+                 field);
+        break;
+    case 23:
+        snprintf(line, sizeof line, "vrem v%u e%u", key % 4, field);
+        break;
+    case 24:
+        snprintf(line, sizeof line, "vsetattr v%u e%u {\"a\":%u}", key % 4, field, key);
         break;
     default:
         snprintf(line, sizeof line, "hset h%u f%u %llu", key % 8, field, number);
