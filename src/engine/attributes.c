@@ -1,7 +1,7 @@
-/* Attributes: jansson reads the text (it refuses bad UTF-8, trailing bytes and duplicate keys), and what
+/* Attributes: jansson reads the text (it refuses bad UTF-8, trailing bytes and duplicate names), and what
  * filters need of the result is laid out behind the header:
  *
- *     | header | fields, sorted by name | values of arrays | bytes: the text, then names and strings | */
+ *     | header | fields, sorted by name | items of arrays | bytes: the text, then names and strings | */
 #include "engine/attributes.h"
 
 #include "base/assert.h"
@@ -10,15 +10,16 @@
 #include <stdlib.h>
 
 struct field {
-    struct kith_slice name;
+    const char *name;
+    uint32_t name_length;
     struct kith_attribute_value value;
 };
 
 struct kith_attributes {
     size_t bytes; /* of the whole allocation */
     struct kith_attributes *next;
-    struct kith_slice text;
-    uint32_t field_count;
+    const char *text;
+    uint32_t text_length, field_count, holder_count;
     bool valid;
     struct field fields[];
 };
@@ -51,52 +52,55 @@ static void measure(json_t *object, struct layout *layout)
     }
 }
 
-/* Where the next array and the next bytes go. */
+/* Where the next items and the next bytes go. */
 struct place {
     struct kith_attribute_value *items;
     char *bytes;
 };
 
-static struct kith_slice put_bytes(struct place *place, const char *bytes, size_t length)
+static const char *put_bytes(struct place *place, const char *bytes, size_t length)
 {
     if (length)
         memcpy(place->bytes, bytes, length);
     place->bytes += length;
-    return kith_slice(place->bytes - length, length);
+    return place->bytes - length;
 }
 
 static struct kith_attribute_value put_value(struct place *place, const json_t *value, bool nested)
 {
-    switch (json_typeof(value)) {
-    case JSON_NULL:
-        return (struct kith_attribute_value){.kind = KITH_VALUE_NULL};
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return (struct kith_attribute_value){.kind = KITH_VALUE_NUMBER, .number = json_is_true(value)};
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return (struct kith_attribute_value){.kind = KITH_VALUE_NUMBER, .number = json_number_value(value)};
-    case JSON_STRING:
-        return (struct kith_attribute_value){
-            .kind = KITH_VALUE_TEXT,
-            .text = put_bytes(place, json_string_value(value), json_string_length(value))};
-    default:
-        break;
+    struct kith_attribute_value out = {.kind = KITH_VALUE_OTHER};
+    if (json_is_null(value)) {
+        out.kind = KITH_VALUE_NULL;
+    } else if (json_is_boolean(value)) {
+        out.kind = KITH_VALUE_NUMBER;
+        out.number = json_is_true(value);
+    } else if (json_is_number(value)) {
+        out.kind = KITH_VALUE_NUMBER;
+        out.number = json_number_value(value);
+    } else if (json_is_string(value)) {
+        out.kind = KITH_VALUE_TEXT;
+        out.count = (uint32_t)json_string_length(value);
+        out.text = put_bytes(place, json_string_value(value), out.count);
+    } else if (json_is_array(value) && !nested) {
+        struct kith_attribute_value *items = place->items;
+        out.kind = KITH_VALUE_ARRAY;
+        out.count = (uint32_t)json_array_size(value);
+        out.items = items;
+        place->items += out.count;
+        for (uint32_t i = 0; i < out.count; i++)
+            items[i] = put_value(place, json_array_get(value, i), true);
     }
-    if (!json_is_array(value) || nested)
-        return (struct kith_attribute_value){.kind = KITH_VALUE_OTHER};
-    struct kith_attribute_value *items = place->items;
-    size_t count = json_array_size(value);
-    place->items += count;
-    for (size_t i = 0; i < count; i++)
-        items[i] = put_value(place, json_array_get(value, i), true);
-    return (struct kith_attribute_value){
-        .kind = KITH_VALUE_ARRAY, .items = items, .item_count = (uint32_t)count};
+    return out;
+}
+
+static struct kith_slice field_name(const struct field *field)
+{
+    return kith_slice(field->name, field->name_length);
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return kith_slice_compare(((const struct field *)a)->name, ((const struct field *)b)->name);
+    return kith_slice_compare(field_name(a), field_name(b));
 }
 
 static void put_fields(struct kith_attributes *attributes, struct place *place, json_t *object)
@@ -106,19 +110,30 @@ static void put_fields(struct kith_attributes *attributes, struct place *place, 
     json_object_foreach(object, name, value)
     {
         struct field *field = &attributes->fields[attributes->field_count++];
-        field->name = put_bytes(place, name, strlen(name));
+        field->name_length = (uint32_t)strlen(name);
+        field->name = put_bytes(place, name, field->name_length);
         field->value = put_value(place, value, false);
     }
     qsort(attributes->fields, attributes->field_count, sizeof attributes->fields[0], by_name);
 }
 
+/* *object receives NULL when the text is not an object. KITH_ENOMEM, or 0. */
+static bool parse(struct kith_slice text, json_t **object)
+{
+    json_error_t error;
+    *object = NULL;
+    if (!text.length || text.data[0] != '{')
+        return true;
+    /* A big integer becomes a real, as in JavaScript, instead of an error. */
+    *object = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
+    return *object || json_error_code(&error) != json_error_out_of_memory;
+}
+
 struct kith_attributes *kith_attributes_open(struct kith_slice text)
 {
-    /* A big integer becomes a real, as in JavaScript, instead of an error. */
-    json_t *object =
-        text.length && text.data[0] == '{'
-            ? json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, NULL)
-            : NULL;
+    json_t *object;
+    if (text.length > UINT32_MAX || !parse(text, &object))
+        return NULL;
     struct layout layout = {0};
     if (object)
         measure(object, &layout);
@@ -129,8 +144,9 @@ struct kith_attributes *kith_attributes_open(struct kith_slice text)
     if (attributes) {
         struct place place = {(struct kith_attribute_value *)((char *)attributes + head),
                               (char *)attributes + head + items};
-        *attributes = (struct kith_attributes){.bytes = total, .valid = object != NULL};
+        *attributes = (struct kith_attributes){.bytes = total, .holder_count = 1, .valid = object != NULL};
         attributes->text = put_bytes(&place, text.data, text.length);
+        attributes->text_length = (uint32_t)text.length;
         if (object)
             put_fields(attributes, &place, object);
         KITH_DEBUG_ASSERT(place.bytes == (char *)attributes + total);
@@ -141,12 +157,20 @@ struct kith_attributes *kith_attributes_open(struct kith_slice text)
 
 void kith_attributes_close(struct kith_attributes *attributes)
 {
-    free(attributes);
+    if (attributes && --attributes->holder_count == 0)
+        free(attributes);
+}
+
+struct kith_attributes *kith_attributes_hold(struct kith_attributes *attributes)
+{
+    if (attributes)
+        attributes->holder_count++;
+    return attributes;
 }
 
 struct kith_slice kith_attributes_text(const struct kith_attributes *attributes)
 {
-    return attributes->text;
+    return kith_slice(attributes->text, attributes->text_length);
 }
 
 bool kith_attributes_valid(const struct kith_attributes *attributes)
@@ -160,7 +184,7 @@ const struct kith_attribute_value *kith_attributes_get(const struct kith_attribu
     size_t low = 0, high = attributes->field_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = kith_slice_compare(attributes->fields[middle].name, name);
+        int order = kith_slice_compare(field_name(&attributes->fields[middle]), name);
         if (order == 0)
             return &attributes->fields[middle].value;
         if (order < 0)

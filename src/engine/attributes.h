@@ -1,6 +1,6 @@
 /* The attributes of a vector-set element: a JSON text as the client gave it, and its top-level fields parsed
- * once, for filters. Immutable, one allocation, so that filters on worker threads read it without a lock; a
- * change makes a new one. */
+ * once, for filters. The content is immutable and one allocation, so that filters on worker threads read it
+ * without a lock; a change makes a new one. */
 #ifndef KITH_ENGINE_ATTRIBUTES_H
 #define KITH_ENGINE_ATTRIBUTES_H
 
@@ -8,11 +8,10 @@
 
 #include <stdint.h>
 
-/* What a field or an element of an array is to a filter. Objects and nested arrays are kept as "other": no
- * filter matches them. */
+/* What a field or an element of an array is to a filter. Objects and nested arrays are kept as "other". */
 enum kith_value_kind {
     KITH_VALUE_NULL,
-    KITH_VALUE_NUMBER,
+    KITH_VALUE_NUMBER, /* booleans, too: 1 and 0 */
     KITH_VALUE_TEXT,
     KITH_VALUE_ARRAY,
     KITH_VALUE_OTHER
@@ -20,18 +19,24 @@ enum kith_value_kind {
 
 struct kith_attribute_value {
     enum kith_value_kind kind;
-    double number;                            /* NUMBER; booleans are 1 and 0 */
-    struct kith_slice text;                   /* TEXT */
-    const struct kith_attribute_value *items; /* ARRAY: item_count of them */
-    uint32_t item_count;
+    uint32_t count; /* bytes of a TEXT, items of an ARRAY */
+    union {
+        double number;
+        const char *text;
+        const struct kith_attribute_value *items;
+    };
 };
 
 struct kith_attributes;
 
-/* Keeps `text` and parses it; text that is not a JSON object is kept too, and has no fields. NULL when there
- * is no memory. */
+/* Keeps `text` and parses it. What is not a JSON object (RFC 8259; a name that stands twice is refused, too)
+ * is kept as a text without fields. NULL: no memory, or 4 GiB and more. */
 struct kith_attributes *kith_attributes_open(struct kith_slice text);
-void kith_attributes_close(struct kith_attributes *attributes); /* NULL is safe */
+/* Drops one holder; the last one frees. NULL is safe. One thread at a time for all holders of one object:
+ * only the content may be read beside it. */
+void kith_attributes_close(struct kith_attributes *attributes);
+/* One holder more; returns its argument, which may be NULL. */
+struct kith_attributes *kith_attributes_hold(struct kith_attributes *attributes);
 
 /* The text as given; borrowed. */
 struct kith_slice kith_attributes_text(const struct kith_attributes *attributes);
@@ -43,6 +48,6 @@ const struct kith_attribute_value *kith_attributes_get(const struct kith_attribu
 /* A link for a list of attributes that nobody shows any more; returns the old one. */
 struct kith_attributes *kith_attributes_set_next(struct kith_attributes *attributes,
                                                  struct kith_attributes *next);
-size_t kith_attributes_bytes(const struct kith_attributes *attributes);
+size_t kith_attributes_bytes(const struct kith_attributes *attributes); /* NULL: 0 */
 
 #endif

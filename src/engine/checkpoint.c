@@ -344,7 +344,6 @@ int kith_engine_checkpoint_begin(struct kith_engine *engine)
     engine->checkpoint = checkpoint;
     engine->saved_bit ^= KITH_KEY_SAVED;
     engine->background.links_unsaved = 0;
-    engine->background.links_unsaved = 0;
     return KITH_OK;
 }
 

@@ -19,6 +19,8 @@ enum {
     FREE_PER_ENTRY = 256,   /* elements of dead objects, when the driver never idles */
     FREE_PER_IDLE = 2048,
     PREFETCH_BATCH = 64,
+    EXCESS_PER_MS = 64, /* unlinked elements past the bound, for each millisecond that a writer waits */
+    BACK_PRESSURE_MAX_MS = 200,
 };
 
 static int open_dbs(struct kith_engine *engine)
@@ -61,6 +63,7 @@ void kith_engine_close(struct kith_engine *engine)
 {
     if (!engine)
         return;
+    atomic_store(&engine->background.stopping, true);
     kith_loader_close(engine);
     kith_checkpoint_close(engine);
     for (uint32_t i = 0; engine->dbs && i < engine->db_count; i++) {
@@ -88,22 +91,24 @@ size_t kith_engine_busy(const struct kith_engine *engine)
 
 void kith_engine_stop_background(struct kith_engine *engine)
 {
-    engine->background.stopping = true;
+    atomic_store(&engine->background.stopping, true);
 }
 
 uint64_t kith_engine_links_unsaved(const struct kith_engine *engine, bool *pending)
 {
-    struct kith_vset_totals totals;
-    kith_vset_get_totals(engine, &totals);
-    *pending = totals.work_pending;
+    *pending = engine->background.totals.pending > 0;
     return engine->background.links_unsaved;
 }
 
+/* The further the tails are past their bounds, the longer: where that settles depends on how much a write
+ * brings and how fast links are made. */
 unsigned kith_engine_back_pressure_ms(const struct kith_engine *engine)
 {
-    struct kith_vset_totals totals;
-    kith_vset_get_totals(engine, &totals);
-    return 2 * totals.crowded;
+    uint64_t excess = engine->background.totals.excess;
+    if (!excess)
+        return 0;
+    return excess < BACK_PRESSURE_MAX_MS * EXCESS_PER_MS ? 1 + (unsigned)(excess / EXCESS_PER_MS)
+                                                         : BACK_PRESSURE_MAX_MS;
 }
 
 /* --- From a name to a row. --- */
@@ -324,5 +329,6 @@ int64_t kith_engine_next_expiry_ms(const struct kith_engine *engine)
 bool kith_engine_idle_work(struct kith_engine *engine)
 {
     bool more = kith_lazy_step(engine, FREE_PER_IDLE);
+    kith_vset_idle(engine);
     return kith_checkpoint_idle(engine, FREE_PER_IDLE) || more;
 }

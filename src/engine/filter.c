@@ -1,5 +1,6 @@
 /* FILTER expressions: a scanner, Dijkstra's shunting yard (1961) into a postfix program, and a stack machine.
- * No recursion anywhere, so that no input can exhaust the C stack. */
+ * No recursion anywhere, so that no input can exhaust the C stack; and the evaluation's stack is as deep as
+ * the yard was, which is bounded. */
 #include "engine/filter.h"
 
 #include "base/assert.h"
@@ -77,14 +78,15 @@ static void skip_space(struct scanner *s)
         s->at++;
 }
 
-static bool is_name_char(char c)
+static bool is_word_char(char c)
 {
     return isalnum((unsigned char)c) || c == '_';
 }
 
-static struct kith_slice keep_bytes(struct scanner *s, size_t start)
+/* Of a field, as in Redis: so .a-1 is the field a-1, and a difference takes a space. */
+static bool is_name_char(char c)
 {
-    return kith_slice(s->filter->bytes + start, s->filter->bytes_used - start);
+    return is_word_char(c) || c == '-';
 }
 
 static struct token scan_text(struct scanner *s)
@@ -99,7 +101,10 @@ static struct token scan_text(struct scanner *s)
     if (s->at == s->end)
         return fail(s, KITH_EINVAL, "a closing quote");
     s->at++;
-    return (struct token){.kind = VALUE, .value = {.kind = KITH_VALUE_TEXT, .text = keep_bytes(s, start)}};
+    struct token token = {.kind = VALUE, .value = {.kind = KITH_VALUE_TEXT}};
+    token.value.text = s->filter->bytes + start;
+    token.value.count = (uint32_t)(s->filter->bytes_used - start);
+    return token;
 }
 
 static struct token scan_number(struct scanner *s)
@@ -107,7 +112,7 @@ static struct token scan_number(struct scanner *s)
     const char *from = s->at;
     if (*s->at == '-' || *s->at == '+')
         s->at++;
-    while (s->at < s->end && (is_name_char(*s->at) || *s->at == '.' ||
+    while (s->at < s->end && (is_word_char(*s->at) || *s->at == '.' ||
                               ((*s->at == '-' || *s->at == '+') && (s->at[-1] == 'e' || s->at[-1] == 'E'))))
         s->at++;
     double number;
@@ -128,7 +133,7 @@ static struct token scan_field(struct scanner *s)
         return fail(s, KITH_EINVAL, "a field name after the dot");
     if (s->at < s->end && *s->at == '.')
         return fail(s, KITH_EINVAL, "a top-level field: filters do not look into nested objects");
-    return (struct token){.kind = FIELD, .name = keep_bytes(s, start)};
+    return (struct token){.kind = FIELD, .name = {s->filter->bytes + start, s->filter->bytes_used - start}};
 }
 
 static struct token scan_word(struct scanner *s)
@@ -144,7 +149,7 @@ static struct token scan_word(struct scanner *s)
                  {"false", {.kind = VALUE, .value = {.kind = KITH_VALUE_NUMBER, .number = 0}}},
                  {"null", {.kind = VALUE, .value = {.kind = KITH_VALUE_NULL}}}};
     const char *from = s->at;
-    while (s->at < s->end && is_name_char(*s->at))
+    while (s->at < s->end && is_word_char(*s->at))
         s->at++;
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (kith_slice_is(kith_slice(from, (size_t)(s->at - from)), words[i].word))
@@ -179,7 +184,7 @@ static struct token scan_list(struct scanner *s)
     s->at++;
     for (bool more = true; more;) {
         skip_space(s);
-        if (s->at < s->end && *s->at == ']' && s->filter->item_count == first)
+        if (s->at < s->end && *s->at == ']')
             break;
         struct token token = scan_plain_value(s);
         if (s->status != KITH_OK || !add_item(s, token.value))
@@ -193,7 +198,7 @@ static struct token scan_list(struct scanner *s)
     s->at++;
     uint32_t count = (uint32_t)(s->filter->item_count - first);
     return (struct token){.kind = VALUE,
-                          .value = {.kind = KITH_VALUE_ARRAY, .number = (double)first, .item_count = count}};
+                          .value = {.kind = KITH_VALUE_ARRAY, .count = count, .number = (double)first}};
 }
 
 static struct token scan_plain_value(struct scanner *s)
@@ -407,13 +412,18 @@ void kith_filter_close(struct kith_filter *filter)
 
 typedef struct kith_attribute_value value_t;
 
+static struct kith_slice value_text(const value_t *value)
+{
+    return kith_slice(value->text, value->count);
+}
+
 static double to_number(const value_t *value)
 {
     double number;
     if (value->kind == KITH_VALUE_NUMBER)
         return value->number;
     if (value->kind == KITH_VALUE_TEXT &&
-        kith_num_parse_double(value->text, KITH_NUM_RANGE_OK, &number) == KITH_OK)
+        kith_num_parse_double(value_text(value), KITH_NUM_RANGE_OK, &number) == KITH_OK)
         return number;
     return 0;
 }
@@ -424,9 +434,9 @@ static bool to_bool(const value_t *value)
     case KITH_VALUE_NUMBER:
         return value->number != 0;
     case KITH_VALUE_TEXT:
-        return value->text.length != 0;
+        return value->count != 0;
     case KITH_VALUE_ARRAY:
-        return value->item_count != 0;
+        return true;
     default:
         return false;
     }
@@ -435,7 +445,7 @@ static bool to_bool(const value_t *value)
 static bool equal(const value_t *a, const value_t *b)
 {
     if (a->kind == KITH_VALUE_TEXT && b->kind == KITH_VALUE_TEXT)
-        return kith_slice_equal(a->text, b->text);
+        return kith_slice_equal(value_text(a), value_text(b));
     if (a->kind == KITH_VALUE_NULL || b->kind == KITH_VALUE_NULL)
         return a->kind == b->kind;
     if (a->kind >= KITH_VALUE_ARRAY || b->kind >= KITH_VALUE_ARRAY)
@@ -445,7 +455,7 @@ static bool equal(const value_t *a, const value_t *b)
 
 static bool contains(const value_t *list, const value_t *item)
 {
-    for (uint32_t i = 0; list->kind == KITH_VALUE_ARRAY && i < list->item_count; i++)
+    for (uint32_t i = 0; list->kind == KITH_VALUE_ARRAY && i < list->count; i++)
         if (equal(&list->items[i], item))
             return true;
     return false;
@@ -499,7 +509,7 @@ bool kith_filter_match(const struct kith_filter *filter, const struct kith_attri
             stack[depth++] = token->value;
         } else if (token->kind == FIELD) {
             const value_t *value = kith_attributes_get(attributes, token->name);
-            if (!value)
+            if (!value || value->kind == KITH_VALUE_OTHER)
                 return false;
             stack[depth++] = *value;
         } else if (token->kind == NOT) {

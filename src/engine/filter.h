@@ -4,10 +4,10 @@
  *
  * From weakest to strongest: or ||, and &&, comparisons (== != > >= < <= in), + -, * / %, ** (right to left),
  * not ! . Values: numbers, "text" or 'text' (with \ escapes), true, false, null, [lists] of these, .field of
- * the attributes. An element that lacks a field that the expression names, or has no attributes at all, does
- * not match, whatever the expression says of it (as in Redis 8). Numbers count as false when they are 0,
- * texts when they are empty, null always. A text compared with a number is read as a number, 0 if it is none.
- * `in` tests the items of a list. */
+ * the attributes (letters, digits, _ and -). An element that lacks a field that the expression names, or has
+ * an object there, or no attributes at all, does not match, whatever the expression says of it (as in Redis
+ * 8). Numbers count as false when they are 0, texts when they are empty, null always. A text compared with a
+ * number is read as a number, 0 if it is none. `in` tests the items of a list. */
 #ifndef KITH_ENGINE_FILTER_H
 #define KITH_ENGINE_FILTER_H
 

@@ -1,6 +1,8 @@
 /* The engine's share of INFO. */
 #include "engine/state.h"
 
+enum { SET_LINES = 16 }; /* the newest sets have a line each: INFO stays short */
+
 static bool wants(const char *section, const char *name)
 {
     return !section || strcasecmp(section, name) == 0;
@@ -35,11 +37,20 @@ static void stats_section(const struct kith_engine *engine, struct kith_buf *out
 static void vectors_section(const struct kith_engine *engine, struct kith_buf *out)
 {
     const struct kith_background *background = &engine->background;
+    const struct kith_vset_totals *totals = kith_vset_get_totals(engine);
     kith_buf_append_format(out,
-                           "# Vectors\r\nvector_tasks_running:%zu\r\nvectors_unlinked:%zu\r\n"
-                           "vectors_linked_since_checkpoint:%llu\r\n",
-                           background->busy_count, background->unlinked_count,
-                           (unsigned long long)background->links_unsaved);
+                           "# Vectors\r\nvector_sets:%llu\r\nvector_elements:%llu\r\nvector_bytes:%llu\r\n"
+                           "vectors_unlinked:%llu\r\nvectors_deleted_awaiting_repair:%llu\r\n",
+                           (unsigned long long)totals->sets, (unsigned long long)totals->elements,
+                           (unsigned long long)totals->bytes, (unsigned long long)totals->unlinked,
+                           (unsigned long long)totals->deleted);
+    kith_buf_append_format(out,
+                           "vector_sets_with_work:%llu\r\nvector_tasks_running:%zu\r\n"
+                           "vectors_linked_since_checkpoint:%llu\r\nvector_writers_held_ms:%u\r\n",
+                           (unsigned long long)totals->pending, background->busy_count,
+                           (unsigned long long)background->links_unsaved,
+                           kith_engine_back_pressure_ms(engine));
+    kith_vset_append_lines(engine, SET_LINES, out);
 }
 
 void kith_engine_info(struct kith_engine *engine, const char *section, struct kith_buf *out)

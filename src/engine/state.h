@@ -9,6 +9,9 @@
 #include "engine/checkpoint.h"
 #include "engine/engine.h"
 #include "engine/keyspace.h"
+#include "engine/vset.h"
+
+#include <stdatomic.h>
 
 /* The meta byte of a key's entry. */
 enum {
@@ -75,15 +78,24 @@ struct kith_grave;
 struct kith_checkpoint;
 struct kith_loader;
 
-/* What runs behind the keyspace thread: the links of vector sets. */
+/* Vector sets that wait for something, first come first served. */
+struct kith_vset_line {
+    struct kith_vset *first, *last;
+};
+
+/* What runs behind the keyspace thread: the links of vector sets (vset_link.c). */
 struct kith_background {
     struct kith_vset *sets; /* all of them, the newest first */
     uint64_t last_set_id;
     size_t busy_count;      /* tasks submitted and not done yet */
+    unsigned link_count;    /* link tasks among them */
     uint64_t links_unsaved; /* elements linked since the last checkpoint began */
-    size_t unlinked_count;  /* elements that wait for their links */
-    unsigned back_pressure_ms;
-    bool stopping; /* tasks end soon */
+    struct kith_vset_totals totals;
+    struct kith_vset_line due;     /* for a link task to be free */
+    struct kith_vset_line stalled; /* for searches or other workers to end */
+    bool dispatching;
+    _Atomic unsigned searches_waiting; /* link tasks give way to them */
+    _Atomic bool stopping;             /* tasks end soon */
 };
 
 struct kith_engine {

@@ -6,7 +6,7 @@
  * slots become names when it comes back. Links are made by tasks in the background (engine.h,
  * kith_engine_options.executor); an element can be found from the moment it was added. The set counts those
  * who use it off the thread: it may be removed from the keyspace while they run, and is freed when the last
- * one has come back. */
+ * one has come back. All functions are for the keyspace thread but where it says otherwise. */
 #ifndef KITH_ENGINE_VSET_H
 #define KITH_ENGINE_VSET_H
 
@@ -46,13 +46,14 @@ size_t kith_vset_attribute_count(const struct kith_vset *vset);
 uint64_t kith_vset_id(const struct kith_vset *vset);    /* a number of its own within the engine */
 uint64_t kith_vset_added(const struct kith_vset *vset); /* elements ever added */
 
-/* Multiplies by the projection: in[0..input_dim) to out[0..dim). Only with input_dim. */
-void kith_vset_project(const struct kith_vset *vset, const float *in, float *out);
+/* Projects in[0..input_dim) to out[0..dim), see projection.h. Only with input_dim. KITH_ENOMEM. */
+int kith_vset_project(const struct kith_vset *vset, const float *in, float *out);
 
 /* KITH_HNSW_NONE when there is no such element. */
 uint32_t kith_vset_find(const struct kith_vset *vset, struct kith_slice name);
-/* Borrowed until the element is removed. */
-struct kith_slice kith_vset_name(const struct kith_vset *vset, uint32_t slot);
+/* Whose slot it is; false: nobody's (the index may still find a slot for a moment that the set has given up).
+ * Borrowed until the element is removed. */
+bool kith_vset_name(const struct kith_vset *vset, uint32_t slot, struct kith_slice *name);
 /* NULL: none. Borrowed until the next change. */
 const struct kith_attributes *kith_vset_attributes(const struct kith_vset *vset, uint32_t slot);
 
@@ -61,31 +62,43 @@ const struct kith_attributes *kith_vset_attributes(const struct kith_vset *vset,
  * new, 0: replaced, KITH_ENOMEM: nothing has changed. */
 int kith_vset_add(struct kith_vset *vset, struct kith_slice name, const float *vector, uint32_t ef,
                   struct kith_attributes *attributes);
-bool kith_vset_remove(struct kith_vset *vset, struct kith_slice name);
-/* Takes `attributes`; NULL removes them. KITH_ENOENT, KITH_ENOMEM. */
+/* KITH_ENOENT, KITH_ENOMEM: nothing has changed. */
+int kith_vset_remove(struct kith_vset *vset, struct kith_slice name);
+/* Takes `attributes` on success; NULL removes them. KITH_ENOENT. */
 int kith_vset_set_attributes(struct kith_vset *vset, struct kith_slice name,
                              struct kith_attributes *attributes);
 
 /* Names in memcmp order from `start` on (data NULL: from the first; `after`: excluding start itself): calls
- * report while it returns true. The order is kept from the first call on. KITH_ENOMEM. */
+ * report while it returns true. */
 typedef bool kith_vset_name_fn(void *arg, struct kith_slice name);
-int kith_vset_names(struct kith_vset *vset, struct kith_slice start, bool after, kith_vset_name_fn *report,
-                    void *arg);
+void kith_vset_names(const struct kith_vset *vset, struct kith_slice start, bool after,
+                     kith_vset_name_fn *report, void *arg);
+/* An element's slot, each equally likely. The set is not empty. */
+uint32_t kith_vset_random(const struct kith_vset *vset, struct kith_rng *rng);
 
-/* Submits link tasks while there is work for more of them. Call after changes. */
+/* Sees to it that links are made. Call after changes. */
 void kith_vset_schedule(struct kith_vset *vset);
+/* Around a search that a worker will run: `begin` holds the set, and links give way to the search until
+ * `start` was called, by the worker. `end` lets go. */
+void kith_vset_search_begin(struct kith_vset *vset);
+void kith_vset_search_start(struct kith_vset *vset);
+void kith_vset_search_end(struct kith_vset *vset);
+/* Sets whose work had to wait try again. Short. */
+void kith_vset_idle(struct kith_engine *engine);
 
 size_t kith_vset_bytes(const struct kith_vset *vset);
 /* Names, slots, attributes and the graph agree: KITH_OK, KITH_ENOMEM, KITH_ECORRUPT. For tests; no tasks
  * running. */
 int kith_vset_check(const struct kith_vset *vset, struct kith_error *error);
 
-/* Over all sets of an engine. */
+/* Over all sets of an engine, as of their last change. */
 struct kith_vset_totals {
     uint64_t sets, elements, unlinked, deleted, bytes;
-    bool work_pending; /* links or repairs are due */
-    unsigned crowded;  /* sets whose unlinked tail is past its bound */
+    uint64_t excess;  /* unlinked elements past the bounds of their sets */
+    uint64_t pending; /* sets with links or repairs that are due or under way */
 };
-void kith_vset_get_totals(const struct kith_engine *engine, struct kith_vset_totals *totals);
+const struct kith_vset_totals *kith_vset_get_totals(const struct kith_engine *engine);
+/* One line for each of the newest `most` sets, for INFO. */
+void kith_vset_append_lines(const struct kith_engine *engine, size_t most, struct kith_buf *out);
 
 #endif

@@ -4,8 +4,6 @@
  *     'H', version u8, input_dim varint, elements ever added varint, the index's header as a slice     first
  *     'E', then elements: slot varint, name, record (code and links), attributes (0: none, 1 and a slice) */
 #include "base/varint.h"
-#include "ds/avl.h"
-#include "ds/table.h"
 #include "engine/attributes.h"
 #include "engine/checkpoint.h"
 #include "engine/state.h"
@@ -16,7 +14,8 @@
 enum {
     PART_VERSION = 1,
     PART_BYTES = 64 << 10,
-    SMALL_SET = 64, /* elements: saved at once */
+    LENGTH_BYTES = 5, /* of a record's length */
+    SMALL_SET = 64,   /* slots: saved at once */
 };
 
 static void close_object(void *object)
@@ -39,20 +38,25 @@ static const char *object_encoding(const void *object)
     return "raw";
 }
 
+static uint64_t digest_element(const struct kith_vset *vset, uint32_t slot, struct kith_slice name)
+{
+    float norm = kith_hnsw_norm(vset->index, slot);
+    uint64_t digest = kith_digest_bytes(0, name);
+    digest = kith_digest_bytes(digest, kith_hnsw_code(vset->index, slot, NULL));
+    digest = kith_digest_bytes(digest, kith_slice(&norm, sizeof norm));
+    const struct kith_attributes *attributes = kith_vset_attributes(vset, slot);
+    return attributes ? kith_digest_bytes(digest, kith_attributes_text(attributes)) : digest;
+}
+
 static uint64_t digest_object(const void *object)
 {
     const struct kith_vset *vset = object;
-    uint64_t digest = 0;
-    for (uint32_t slot = 0; slot < vset->entry_capacity; slot++) {
-        if (!vset->entries[slot])
-            continue;
-        uint64_t one = kith_digest_bytes(0, kith_vset_name(vset, slot));
-        one = kith_digest_bytes(one, kith_hnsw_code(vset->index, slot, NULL));
-        const struct kith_attributes *attributes = kith_vset_attributes(vset, slot);
-        if (attributes)
-            one = kith_digest_bytes(one, kith_attributes_text(attributes));
-        digest += one;
-    }
+    uint32_t header[4] = {vset->options.dim, vset->options.input_dim, vset->options.codes, vset->options.m};
+    uint64_t digest = kith_digest_bytes(0, kith_slice(header, sizeof header));
+    struct kith_slice name;
+    for (uint32_t slot = 0; slot < kith_hnsw_slot_end(vset->index); slot++)
+        if (kith_vset_name(vset, slot, &name))
+            digest += digest_element(vset, slot, name);
     return digest;
 }
 
@@ -73,22 +77,27 @@ static void save_header(struct kith_save *save, const struct kith_vset *vset)
     kith_save_part_end(save);
 }
 
-/* By way of a buffer of its own, because its length stands before it. */
+/* Its length stands before it and is known after: a padded varint. */
 static void save_record(struct kith_buf *part, const struct kith_vset *vset, uint32_t slot)
 {
-    struct kith_buf record;
-    kith_buf_init(&record);
-    kith_hnsw_save_element(vset->index, slot, &record);
-    kith_buf_append_slice(part, kith_buf_slice(&record));
-    part->failed |= record.failed;
-    kith_buf_fini(&record);
+    size_t start = part->length;
+    kith_buf_append(part, "\x80\x80\x80\x80", LENGTH_BYTES);
+    kith_hnsw_save_element(vset->index, slot, part);
+    if (part->failed)
+        return;
+    size_t length = part->length - start - LENGTH_BYTES;
+    uint8_t *p = (uint8_t *)part->data + start;
+    for (int i = 0; i < LENGTH_BYTES; i++)
+        p[i] = (uint8_t)((length >> (7 * i) & 0x7f) | (i + 1 < LENGTH_BYTES ? 0x80 : 0));
 }
 
 static void save_element(struct kith_buf *part, const struct kith_vset *vset, uint32_t slot)
 {
     const struct kith_attributes *attributes = kith_vset_attributes(vset, slot);
+    struct kith_slice name = {0};
+    kith_vset_name(vset, slot, &name);
     kith_buf_append_varint(part, slot);
-    kith_buf_append_slice(part, kith_vset_name(vset, slot));
+    kith_buf_append_slice(part, name);
     save_record(part, vset, slot);
     kith_buf_append_char(part, attributes != NULL);
     if (attributes)
@@ -102,7 +111,7 @@ static bool is_saved(const struct kith_vset *vset, uint32_t slot)
 
 static bool needs_save(const struct kith_vset *vset, uint32_t slot)
 {
-    return vset->entries[slot] && !is_saved(vset, slot);
+    return kith_vset_entry(vset, slot) && !is_saved(vset, slot);
 }
 
 void kith_vset_save_skip(struct kith_vset *vset, uint32_t slot)
@@ -181,9 +190,9 @@ static struct kith_save *saving(const void *object)
 static int save_object(struct kith_save *save, void *object)
 {
     struct kith_vset *vset = object;
-    uint32_t end = vset->entry_capacity;
+    uint32_t end = kith_hnsw_slot_end(vset->index);
     save_header(save, vset);
-    bool small = kith_vset_count(vset) <= SMALL_SET;
+    bool small = end <= SMALL_SET;
     vset->saved = calloc((size_t)end / 64 + 1, sizeof *vset->saved);
     if (!vset->saved) { /* the checkpoint fails, the data does not */
         kith_save_part_begin(save)->failed = true;
@@ -236,7 +245,6 @@ static bool load_element(struct kith_vset *vset, struct kith_reader *part)
         kith_attributes_close(attributes);
         return false;
     }
-    vset->attribute_count += has_attributes;
     return kith_vset_put_name(vset, name, (uint32_t)slot) == KITH_OK;
 }
 

@@ -109,15 +109,27 @@ static void vgetattr_command(struct kith_call *call)
         kith_reply_null(call->reply);
 }
 
+/* The links whose slots have names: all but one that is on its way out. */
+static uint32_t name_links(const struct kith_vset *vset, uint32_t *links, struct kith_slice *names,
+                           uint32_t count)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (kith_vset_name(vset, links[i], &names[kept]))
+            links[kept++] = links[i];
+    return kept;
+}
+
 static void reply_links(struct kith_call *call, const struct kith_vset *vset, uint32_t slot,
-                        const uint32_t *links, uint32_t count, bool with_scores)
+                        const uint32_t *links, const struct kith_slice *names, uint32_t count,
+                        bool with_scores)
 {
     if (with_scores)
         kith_reply_map(call->reply, count);
     else
         kith_reply_array(call->reply, count);
     for (uint32_t i = 0; i < count; i++) {
-        kith_reply_bulk(call->reply, kith_vset_name(vset, links[i]));
+        kith_reply_bulk(call->reply, names[i]);
         if (with_scores)
             kith_reply_double(call->reply,
                               kith_vset_score(kith_hnsw_distance(kith_vset_index(vset), slot, links[i])));
@@ -137,17 +149,21 @@ static void vlinks_command(struct kith_call *call)
         return;
     uint32_t most = 2 * kith_vset_get_options(vset)->m;
     uint32_t *links = malloc(most * sizeof *links);
-    if (!links) {
+    struct kith_slice *names = malloc(most * sizeof *names);
+    if (!links || !names) {
         kith_call_no_memory(call);
-        return;
+        goto done;
     }
     unsigned top = kith_hnsw_level(kith_vset_index(vset), slot);
     kith_reply_array(call->reply, top + 1);
     for (unsigned level = top + 1; level-- > 0;) {
         uint32_t count = kith_hnsw_links(kith_vset_index(vset), slot, level, links, most);
-        reply_links(call, vset, slot, links, count, with_scores);
+        count = name_links(vset, links, names, count);
+        reply_links(call, vset, slot, links, names, count, with_scores);
     }
+done:
     free(links);
+    free(names);
 }
 
 static void info_text(struct kith_call *call, const char *name, const char *value)
@@ -195,32 +211,66 @@ static void vinfo_command(struct kith_call *call)
 
 /* ---- VRANDMEMBER ---- */
 
-static void reply_random(struct kith_call *call, const struct kith_vset *vset)
+static void reply_name(struct kith_call *call, const struct kith_vset *vset, uint32_t slot)
 {
-    kith_reply_bulk(call->reply, kith_vset_name(vset, kith_hnsw_random(kith_vset_index(vset), call->rng)));
+    struct kith_slice name = {0};
+    kith_vset_name(vset, slot, &name);
+    kith_reply_bulk(call->reply, name);
 }
 
-/* Different elements: Fisher & Yates over all slots in use, from the front. */
+static void reply_random(struct kith_call *call, const struct kith_vset *vset)
+{
+    reply_name(call, vset, kith_vset_random(vset, call->rng));
+}
+
+/* A bit a slot: true when it was not set before. */
+static bool mark(uint64_t *seen, uint32_t slot)
+{
+    bool is_new = !(seen[slot / 64] >> slot % 64 & 1);
+    seen[slot / 64] |= UINT64_C(1) << slot % 64;
+    return is_new;
+}
+
+/* Few of many: drawn until there are enough different ones, twice as often as there are at most. */
+static void reply_drawn(struct kith_call *call, const struct kith_vset *vset, size_t count, uint64_t *seen)
+{
+    kith_reply_array(call->reply, count);
+    while (count > 0) {
+        uint32_t slot = kith_vset_random(vset, call->rng);
+        if (!mark(seen, slot))
+            continue;
+        reply_name(call, vset, slot);
+        count--;
+    }
+}
+
+/* Most of them: one pass that takes each element with the probability that is due (Knuth, volume 2, 3.4.2,
+ * algorithm S). */
+static void reply_selected(struct kith_call *call, const struct kith_vset *vset, size_t count)
+{
+    size_t left = kith_vset_count(vset);
+    struct kith_slice name;
+    kith_reply_array(call->reply, count);
+    for (uint32_t slot = 0; count > 0; slot++) {
+        if (!kith_vset_name(vset, slot, &name) || kith_rng_below(call->rng, left--) >= count)
+            continue;
+        kith_reply_bulk(call->reply, name);
+        count--;
+    }
+}
+
 static void reply_distinct(struct kith_call *call, const struct kith_vset *vset, size_t count)
 {
-    size_t total = kith_vset_count(vset), found = 0;
-    if (count > total)
-        count = total;
-    uint32_t *slots = malloc(total * sizeof *slots);
-    if (!slots) {
-        kith_call_no_memory(call);
+    if (count >= kith_vset_count(vset) / 2) {
+        reply_selected(call, vset, count < kith_vset_count(vset) ? count : kith_vset_count(vset));
         return;
     }
-    for (uint32_t slot = 0; found < total; slot++)
-        if (kith_hnsw_is_live(kith_vset_index(vset), slot))
-            slots[found++] = slot;
-    kith_reply_array(call->reply, count);
-    for (size_t i = 0; i < count; i++) {
-        size_t j = i + kith_rng_below(call->rng, total - i);
-        kith_reply_bulk(call->reply, kith_vset_name(vset, slots[j]));
-        slots[j] = slots[i];
-    }
-    free(slots);
+    uint64_t *seen = calloc(kith_hnsw_slot_end(kith_vset_index(vset)) / 64 + 1, sizeof *seen);
+    if (seen)
+        reply_drawn(call, vset, count, seen);
+    else
+        kith_call_no_memory(call);
+    free(seen);
 }
 
 static void vrandmember_command(struct kith_call *call)
@@ -312,12 +362,8 @@ static void vrange_command(struct kith_call *call)
         return;
     range.left = count < 0 ? UINT64_MAX : (uint64_t)count;
     struct kith_reply_mark mark = kith_reply_array_begin(call->reply);
-    if (vset && start.infinite <= 0 &&
-        kith_vset_names(vset, start.name, start.exclusive, range_name, &range) != KITH_OK) {
-        kith_reply_rewind(call->reply, mark);
-        kith_call_no_memory(call);
-        return;
-    }
+    if (vset && start.infinite <= 0)
+        kith_vset_names(vset, start.name, start.exclusive, range_name, &range);
     kith_reply_array_end(call->reply, mark, range.written);
 }
 
@@ -358,7 +404,7 @@ const struct kith_command kith_vset_commands[] = {
     {ROW("vrandmember", -2, KITH_CMD_READONLY, "RO access"), .since = "8.0.0", .complexity = "O(m) for m elements returned, O(n) when they must differ",
      .summary = "Returns random elements: distinct ones for a positive count, with repetition for a negative.",
      .syntax = "key [count:integer]", .handler = vrandmember_command},
-    {ROW("vrange", -4, KITH_CMD_READONLY, "RO access"), .since = "8.4.0", .complexity = "O(log n + m) for m elements returned; O(n) the first time",
+    {ROW("vrange", -4, KITH_CMD_READONLY, "RO access"), .since = "8.4.0", .complexity = "O(log n + m) for m elements returned",
      .summary = "Returns elements between two names, in the order of their bytes.", .syntax = "key start end [count:integer]",
      .handler = vrange_command},
     {ROW("vrem", 3, KITH_CMD_WRITE, "RW delete"), .since = "8.0.0", .complexity = "O(1); the graph is mended in the background",

@@ -1,10 +1,8 @@
 /* VADD, VMADD, VREM, VSETATTR: everything is read and checked before the first change. */
 #include "base/num.h"
-#include "base/varint.h"
 #include "engine/attributes.h"
 #include "engine/commands/vset.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 enum { M_LEAST = 4 }; /* Redis's bound */
@@ -32,17 +30,30 @@ static void drop_values(struct kith_vector_argument *vector)
     *vector = (struct kith_vector_argument){0};
 }
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "FP32 is little-endian, and copied as it is"
+#endif
+
 static bool parse_blob(struct kith_call *call, struct kith_slice blob, struct kith_vector_argument *vector)
 {
     if (blob.length == 0 || blob.length % 4)
         return refuse(call, "FP32 takes 4 bytes for each dimension, little-endian");
     if (!alloc_values(call, vector, blob.length / 4))
         return false;
-    for (uint32_t i = 0; i < vector->dim; i++) {
-        uint32_t bits = kith_get_u32(blob.data + 4 * (size_t)i);
-        memcpy(&vector->values[i], &bits, sizeof bits);
-    }
+    memcpy(vector->values, blob.data, blob.length);
     return true;
+}
+
+/* No NaN and no infinity: an exponent of all ones. Without a branch, so that it is done by vectors. */
+static bool all_finite(const float *values, uint32_t dim)
+{
+    uint32_t bad = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return !bad;
 }
 
 static bool parse_values(struct kith_call *call, size_t *index, struct kith_vector_argument *vector)
@@ -77,13 +88,10 @@ bool kith_vector_argument_parse(struct kith_call *call, size_t *index, struct ki
     } else {
         return refuse(call, "expected FP32 <bytes> or VALUES <count> <number> ...");
     }
-    for (uint32_t i = 0; parsed && i < vector->dim; i++) {
-        if (isfinite(vector->values[i]))
-            continue;
-        drop_values(vector);
-        return refuse(call, "a component is not a finite 32-bit number");
-    }
-    return parsed;
+    if (!parsed || all_finite(vector->values, vector->dim))
+        return parsed;
+    drop_values(vector);
+    return refuse(call, "a component is not a finite 32-bit number");
 }
 
 bool kith_vector_argument_fit(struct kith_call *call, const struct kith_vset *vset,
@@ -101,14 +109,15 @@ bool kith_vector_argument_fit(struct kith_call *call, const struct kith_vset *vs
         return false;
     }
     float *projected = malloc(options->dim * sizeof *projected);
-    if (!projected) {
+    if (!projected || kith_vset_project(vset, vector->values, projected) != KITH_OK) {
+        free(projected);
         kith_call_no_memory(call);
         return false;
     }
-    kith_vset_project(vset, vector->values, projected);
     free(vector->values);
     *vector = (struct kith_vector_argument){projected, options->dim};
-    return true;
+    return all_finite(projected, options->dim) ||
+           refuse(call, "its components are too large to be projected");
 }
 
 /* ---- adding ---- */
@@ -221,28 +230,25 @@ struct element {
     struct kith_slice name, attributes; /* data NULL: none given */
 };
 
-/* Adds it; 1 or 0 as kith_vset_add, -1 after a reply. */
-static int add_element(struct kith_call *call, struct kith_vset *vset, const struct element *element,
-                       uint32_t ef)
+/* 1 or 0 as kith_vset_add, or KITH_ENOMEM: nothing has changed then. */
+static int add_element(struct kith_vset *vset, const struct element *element, uint32_t ef)
 {
     struct kith_attributes *attributes = NULL;
     if (element->attributes.length && !(attributes = kith_attributes_open(element->attributes)))
-        goto no_memory;
+        return KITH_ENOMEM;
     int added = kith_vset_add(vset, element->name, element->vector.values, ef, attributes);
-    if (added >= 0)
-        return added;
-    kith_attributes_close(attributes);
-no_memory:
-    kith_call_no_memory(call);
-    return -1;
+    if (added < 0)
+        kith_attributes_close(attributes);
+    return added;
 }
 
 /* A set that was made for elements which then could not be added must not stay behind empty. */
 static void finish_add(struct kith_call *call, struct kith_vset *vset)
 {
     struct kith_key key;
-    kith_vset_schedule(vset);
-    if (kith_key_find_for_write(call, call->argv[1], &key))
+    if (kith_vset_count(vset) > 0)
+        kith_vset_schedule(vset);
+    else if (kith_key_find_for_write(call, call->argv[1], &key))
         kith_key_remove_if_empty(&key);
 }
 
@@ -281,9 +287,11 @@ void kith_vadd_command(struct kith_call *call)
     struct kith_vset *vset = open_for_add(call, &request, element.vector.dim);
     if (vset) {
         if (kith_vector_argument_fit(call, vset, &element.vector)) {
-            int added = add_element(call, vset, &element, (uint32_t)request.ef);
+            int added = add_element(vset, &element, (uint32_t)request.ef);
             if (added >= 0)
                 kith_reply_bool(call->reply, added);
+            else
+                kith_call_no_memory(call);
         }
         finish_add(call, vset);
     }
@@ -355,6 +363,24 @@ static bool parse_batch(struct kith_call *call, struct batch *batch)
     return false;
 }
 
+/* Everything was read and checked; only memory can run out now, and then what is in stays in. */
+static void add_batch(struct kith_call *call, struct kith_vset *vset, const struct batch *batch)
+{
+    int64_t added = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        int n = add_element(vset, &batch->elements[i], (uint32_t)batch->request.ef);
+        if (n < 0) {
+            kith_reply_error_format(call->reply,
+                                    "OOM out of memory after %zu of %zu elements, which are in: remove keys "
+                                    "or add memory, then send the rest again",
+                                    i, batch->count);
+            return;
+        }
+        added += n;
+    }
+    kith_reply_int(call->reply, added);
+}
+
 void kith_vmadd_command(struct kith_call *call)
 {
     struct batch batch = {0};
@@ -362,17 +388,11 @@ void kith_vmadd_command(struct kith_call *call)
     if (parse_batch(call, &batch))
         vset = open_for_add(call, &batch.request, batch.elements[0].vector.dim);
     if (vset) {
-        bool fine = true;
-        int64_t added = 0;
-        for (size_t i = 0; fine && i < batch.count; i++)
-            fine = kith_vector_argument_fit(call, vset, &batch.elements[i].vector);
-        for (size_t i = 0; fine && i < batch.count; i++) {
-            int n = add_element(call, vset, &batch.elements[i], (uint32_t)batch.request.ef);
-            fine = n >= 0;
-            added += n;
-        }
-        if (fine)
-            kith_reply_int(call->reply, added);
+        bool fits = true;
+        for (size_t i = 0; fits && i < batch.count; i++)
+            fits = kith_vector_argument_fit(call, vset, &batch.elements[i].vector);
+        if (fits)
+            add_batch(call, vset, &batch);
         finish_add(call, vset);
     }
     close_batch(&batch);
@@ -387,12 +407,17 @@ void kith_vrem_command(struct kith_call *call)
     if (found < 0)
         return;
     struct kith_vset *vset = found ? kith_key_object(&key) : NULL;
-    bool removed = vset && kith_vset_remove(vset, call->argv[2]);
-    kith_reply_bool(call->reply, removed);
-    if (!removed)
+    int status = vset ? kith_vset_remove(vset, call->argv[2]) : KITH_ENOENT;
+    if (status == KITH_ENOMEM)
+        kith_call_no_memory(call);
+    else
+        kith_reply_bool(call->reply, status == KITH_OK);
+    if (status != KITH_OK)
         return;
-    kith_vset_schedule(vset);
-    kith_key_remove_if_empty(&key);
+    if (kith_vset_count(vset) > 0)
+        kith_vset_schedule(vset);
+    else
+        kith_key_remove_if_empty(&key);
 }
 
 void kith_vsetattr_command(struct kith_call *call)

@@ -12,15 +12,18 @@ enum {
     COUNT_DEFAULT = 10,
     EF_DEFAULT = 100,     /* as in Redis */
     INLINE_ELEMENTS = 64, /* a search among fewer is done sooner than it is handed over */
+    SPARE_HITS = 16,      /* asked for beyond COUNT, in the place of what is removed while the search runs */
 };
 
 struct search {
     struct kith_deferred deferred; /* first: the driver hands this back */
-    struct kith_vset *vset;        /* held */
+    struct kith_vset *vset;        /* held from `begun` on */
     struct kith_vector_argument vector;
-    uint32_t slot, generation; /* of ELE; KITH_HNSW_NONE: a vector was given */
+    uint32_t slot, generation; /* of ELE, whose vector `vector` is; KITH_HNSW_NONE: a vector was given */
+    bool begun, started;       /* kith_vset_search_begin and _start were called */
     bool with_scores, with_attributes, exact, no_thread;
     int64_t count, ef, filter_ef;
+    uint32_t room; /* of hits: count and some spare ones */
     float max_distance;
     struct kith_filter *filter;
     struct kith_hnsw_hit *hits;
@@ -33,8 +36,10 @@ static void close_search(struct kith_deferred *deferred)
     kith_filter_close(search->filter);
     free(search->vector.values);
     free(search->hits);
-    if (search->vset)
-        kith_vset_let_go(search->vset);
+    if (search->begun && !search->started) /* the client was gone before its turn came */
+        kith_vset_search_start(search->vset);
+    if (search->begun)
+        kith_vset_search_end(search->vset);
     free(search);
 }
 
@@ -48,8 +53,7 @@ static void run_search(struct kith_task *task)
     struct search *search = (struct search *)task;
     struct kith_hnsw_query query = {
         .vector = search->vector.values,
-        .slot = search->slot,
-        .k = (uint32_t)search->count,
+        .k = search->room,
         .ef = (uint32_t)search->ef,
         .exact = search->exact,
         .max_distance = search->max_distance,
@@ -57,20 +61,37 @@ static void run_search(struct kith_task *task)
         .filter_context = search->filter,
         .filter_ef = (uint32_t)search->filter_ef,
     };
+    search->started = true;
+    kith_vset_search_start(search->vset);
     search->hit_count = kith_hnsw_search(kith_vset_index(search->vset), &query, search->hits, NULL);
 }
 
 /* ---- the reply ---- */
 
-/* Elements that were removed while the search ran are left out. */
+static bool is_there(const struct kith_hnsw *index, uint32_t slot, uint32_t generation)
+{
+    return kith_hnsw_is_live(index, slot) && kith_hnsw_generation(index, slot) == generation;
+}
+
+/* Elements that were removed while the search ran are left out. The element that was asked about is like
+ * itself, whatever rounding says. */
 static int drop_removed(struct search *search)
 {
     const struct kith_hnsw *index = kith_vset_index(search->vset);
+    struct kith_slice name;
     int kept = 0;
-    for (int i = 0; i < search->hit_count; i++) {
-        const struct kith_hnsw_hit *hit = &search->hits[i];
-        if (kith_hnsw_is_live(index, hit->slot) && kith_hnsw_generation(index, hit->slot) == hit->generation)
-            search->hits[kept++] = *hit;
+    for (int i = 0; i < search->hit_count && kept < search->count; i++) {
+        struct kith_hnsw_hit hit = search->hits[i];
+        if (!is_there(index, hit.slot, hit.generation) || !kith_vset_name(search->vset, hit.slot, &name))
+            continue;
+        if (hit.slot == search->slot && hit.generation == search->generation) {
+            hit.distance = 0;
+            memmove(search->hits + 1, search->hits, (size_t)kept * sizeof *search->hits);
+            search->hits[0] = hit;
+            kept++;
+        } else {
+            search->hits[kept++] = hit;
+        }
     }
     return kept;
 }
@@ -85,7 +106,9 @@ static void reply_attributes(struct kith_reply *reply, const struct kith_attribu
 
 static void reply_hit(struct kith_reply *reply, const struct search *search, const struct kith_hnsw_hit *hit)
 {
-    kith_reply_bulk(reply, kith_vset_name(search->vset, hit->slot));
+    struct kith_slice name = {0};
+    kith_vset_name(search->vset, hit->slot, &name);
+    kith_reply_bulk(reply, name);
     if (search->with_scores && search->with_attributes && reply->protocol >= 3)
         kith_reply_array(reply, 2);
     if (search->with_scores)
@@ -94,22 +117,9 @@ static void reply_hit(struct kith_reply *reply, const struct search *search, con
         reply_attributes(reply, kith_vset_attributes(search->vset, hit->slot));
 }
 
-/* Whether the element that the search started from is still the same one. */
-static bool origin_is_there(const struct search *search)
-{
-    const struct kith_hnsw *index = kith_vset_index(search->vset);
-    return search->slot == KITH_HNSW_NONE ||
-           (kith_hnsw_is_live(index, search->slot) &&
-            kith_hnsw_generation(index, search->slot) == search->generation);
-}
-
 static void finish_search(struct kith_deferred *deferred, struct kith_reply *reply)
 {
     struct search *search = (struct search *)deferred;
-    if (!origin_is_there(search)) {
-        kith_reply_error(reply, "ERR element not found in set");
-        return;
-    }
     if (search->hit_count < 0) {
         kith_reply_error(reply,
                          "OOM not enough memory for the search: ask for fewer elements or a smaller EF");
@@ -226,31 +236,48 @@ static bool parse(struct kith_call *call, struct search *search, struct kith_sli
     return true;
 }
 
+/* The vector of ELE is copied: the element may be gone by the time the search runs. False after a reply. */
+static bool take_element(struct kith_call *call, struct search *search, struct kith_slice element)
+{
+    const struct kith_hnsw *index = kith_vset_index(search->vset);
+    uint32_t dim = kith_vset_get_options(search->vset)->dim;
+    search->slot = kith_vset_find(search->vset, element);
+    if (search->slot == KITH_HNSW_NONE) {
+        kith_reply_error(call->reply, "ERR element not found in set");
+        return false;
+    }
+    search->generation = kith_hnsw_generation(index, search->slot);
+    search->vector = (struct kith_vector_argument){malloc(dim * sizeof *search->vector.values), dim};
+    if (search->vector.values)
+        kith_hnsw_vector(index, search->slot, search->vector.values);
+    else
+        kith_call_no_memory(call);
+    return search->vector.values != NULL;
+}
+
+/* Spare hits must cost nothing: within EF, and where no filter would have to look for them. */
+static uint32_t room_for_hits(const struct search *search)
+{
+    int64_t count = at_most(search->count, (int64_t)kith_vset_count(search->vset));
+    int64_t room = at_most(count + SPARE_HITS, search->ef);
+    return (uint32_t)(search->filter || room < count ? count : room);
+}
+
 /* Looks up set and element, makes room for the hits. False when a reply was written. */
 static bool prepare(struct kith_call *call, struct search *search, struct kith_slice element)
 {
-    struct kith_vset *vset;
-    if (!kith_vset_open_read(call, &vset))
+    if (!kith_vset_open_read(call, &search->vset))
         return false;
-    if (!vset) {
+    if (!search->vset) {
         kith_reply_array(call->reply, 0);
         return false;
     }
-    search->vset = vset;
-    kith_vset_hold(vset);
     search->slot = KITH_HNSW_NONE;
-    if (element.data) {
-        search->slot = kith_vset_find(vset, element);
-        if (search->slot == KITH_HNSW_NONE) {
-            kith_reply_error(call->reply, "ERR element not found in set");
-            return false;
-        }
-        search->generation = kith_hnsw_generation(kith_vset_index(vset), search->slot);
-    } else if (!kith_vector_argument_fit(call, vset, &search->vector)) {
+    if (element.data ? !take_element(call, search, element)
+                     : !kith_vector_argument_fit(call, search->vset, &search->vector))
         return false;
-    }
-    search->count = at_most(search->count, (int64_t)kith_vset_count(vset));
-    search->hits = malloc((size_t)search->count * sizeof *search->hits);
+    search->room = room_for_hits(search);
+    search->hits = malloc(search->room * sizeof *search->hits);
     if (!search->hits)
         kith_call_no_memory(call);
     return search->hits != NULL;
@@ -268,6 +295,8 @@ void kith_vsim_command(struct kith_call *call)
         close_search(&search->deferred);
         return;
     }
+    search->begun = true;
+    kith_vset_search_begin(search->vset);
     search->deferred =
         (struct kith_deferred){.task = {.run = run_search}, .finish = finish_search, .close = close_search};
     if (!search->no_thread && kith_vset_count(search->vset) > INLINE_ELEMENTS) {
