@@ -468,6 +468,95 @@ def clients_that_vanish_with_writes_in_flight_harm_nobody(server):
     eventually(lambda: info(c, "connected_clients") == "1", "all are gone")
 
 
+# --- vectors ---------------------------------------------------------------------------------------------------
+
+
+def vector_command(rng, name, dim=24):
+    return ["VADD", "v", "FP32", struct.pack("<%df" % dim, *(rng.gauss(0, 1) for _ in range(dim))), name]
+
+
+def add_vectors(c, count, seed):
+    rng = random.Random(seed)
+    print("    seed %d" % seed)
+    for start in range(0, count, 100):
+        c.send(*(vector_command(rng, "e%d" % i) for i in range(start, min(count, start + 100))))
+        for _ in range(start, min(count, start + 100)):
+            assert c.read() == 1
+
+
+@test("--workers", "2")
+def searches_run_side_by_side_and_answer_in_order(server):
+    c, rng = server.client(), random.Random(3)
+    add_vectors(c, 3000, 31)
+    eventually(lambda: info(c, "vectors_unlinked") == "0" and info(c, "vector_tasks_running") == "0", "all are linked")
+    for _ in range(20):
+        commands, expected = [], []
+        for _ in range(rng.randrange(1, 300)):
+            kind = rng.randrange(20)
+            name = "e%d" % rng.randrange(3000)
+            if kind == 0:
+                commands.append(["SET", "k", name])
+                expected.append(b"OK")
+            elif kind == 1:
+                commands.append(["PING", name])
+                expected.append(name.encode())
+            elif kind == 2:
+                commands.append(["VSIM", "v", "ELE", "nosuch"])
+                expected.append(Error)
+            elif kind == 3:
+                commands.append(["VSIM", "nosuch", "ELE", "a"])
+                expected.append([])
+            elif kind == 4:
+                commands.append(["CLIENT", "GETNAME"])
+                expected.append(None)
+            else:
+                commands.append(["VSIM", "v", "ELE", name, "COUNT", "3"])
+                expected.append(name.encode())
+        c.send(*commands)
+        for command, want in zip(commands, expected):
+            got = c.read()
+            if want is Error:
+                assert isinstance(got, Error), (command, got)
+            elif command[0] == "VSIM" and want:
+                assert got[0] == want and len(got) == 3, (command, got)
+            else:
+                assert got == want, (command, got)
+    assert int(info(c, "reads_on_workers")) > 0
+
+
+@test("--workers", "2")
+def clients_that_vanish_with_searches_in_flight_harm_nobody(server):
+    c, rng = server.client(), random.Random(8)
+    add_vectors(c, 2000, 81)
+    for _ in range(100):
+        s = raw(server)
+        s.sendall(b"".join(encode(["VSIM", "v", "ELE", "e%d" % rng.randrange(2000)]) for _ in range(rng.randrange(1, 150)))
+                  + encode(["SET", "k", "v"]))
+        if rng.random() < 0.7:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+    eventually(lambda: info(c, "connected_clients") == "1", "all are gone")
+    s = raw(server)
+    s.sendall(encode(["VSIM", "v", "ELE", "e1"]) * 200 + b"QUIT\r\n")
+    s.shutdown(socket.SHUT_WR)
+    assert read_all(s).endswith(b"+OK\r\n")
+
+
+@test("--workers", "2", durability="always")
+def vectors_and_their_links_come_back_after_a_kill(server):
+    c = server.client()
+    add_vectors(c, 3000, 17)
+    eventually(lambda: int(info(c, "checkpoints_after_linking")) > 0, "links are saved by themselves")
+    eventually(lambda: info(c, "rdb_bgsave_in_progress") == "0", "the checkpoint ends")
+    c.call("VADD", "v", "VALUES", 24, *([1] * 24), "late")
+    server.kill()
+    server.start()
+    c = server.client()
+    assert c.call("VCARD", "v") == 3001
+    assert c.call("VSIM", "v", "VALUES", 24, *([1] * 24), "COUNT", 1) == [b"late"]
+    assert int(info(c, "recovery_entries")) < 100
+
+
 # --- configuration and the server ------------------------------------------------------------------------------
 
 
