@@ -113,7 +113,7 @@ struct kith_server {
         uv_pipe_t pipe;
     } listeners[LISTENER_MAX];
     size_t listener_count;
-    bool handles_open, idle_on, stopping, stopped;
+    bool idle_on, stopping, stopped;
 
     struct kith_server_options options;
     struct kith_request_limits limits, limits_before_auth;

@@ -280,11 +280,9 @@ int kith_server_open(struct kith_server **out, const struct kith_server_options 
     server->prepare.data = server->idle.data = server->cron.data = server;
     server->node_timer.data = server->held_timer.data = server->stop_timer.data = server->wake.data = server;
     if (uv_async_init(&server->loop, &server->wake, wake_run) != 0) {
-        server->handles_open = false;
         kith_server_close(server);
         return KITH_EIO;
     }
-    server->handles_open = true;
     *out = server;
     return KITH_OK;
 }
@@ -359,6 +357,14 @@ void kith_server_close(struct kith_server *server)
 {
     if (!server)
         return;
+    /* The node is gone already: what still fires in the last rounds of the loop must leave it alone. */
+    server->node = NULL;
+    server->stopping = true;
+    uv_timer_stop(&server->cron);
+    uv_timer_stop(&server->node_timer);
+    uv_timer_stop(&server->held_timer);
+    uv_timer_stop(&server->stop_timer);
+    set_idle(server, false);
     listen_close(server);
     for (struct kith_connection *c = server->connections, *next; c; c = next) {
         next = c->next;
