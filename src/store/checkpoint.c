@@ -320,7 +320,8 @@ static int read_block(struct block *out, struct kith_buf *buf, const struct kith
     uint32_t kind = kith_get_u32(header + 4), stored = kith_get_u32(header + 8),
              raw = kith_get_u32(header + 12);
     if ((kind != KIND_DATA && kind != KIND_END) || raw > KITH_CHECKPOINT_BLOCK_BYTES ||
-        stored > ZSTD_COMPRESSBOUND(KITH_CHECKPOINT_BLOCK_BYTES) || (kind == KIND_END && stored != END_BYTES))
+        stored > ZSTD_COMPRESSBOUND(KITH_CHECKPOINT_BLOCK_BYTES) ||
+        (kind == KIND_END && (stored != END_BYTES || raw)))
         return kith_error_set(error, KITH_ECORRUPT, "damaged: no block begins here");
     status = read_exactly(buf, file, offset + BLOCK_HEADER_BYTES, stored, error);
     if (status != KITH_OK)
