@@ -72,37 +72,29 @@ struct bit_range {
     bool end_given;
 };
 
-/* start, end and the unit from argv[index] on, against a string of `length` bytes. False after an error reply. */
-static bool parse_range(struct kith_call *call, size_t index, bool end_needed, struct kith_slice *bytes,
+/* start, end and the unit from argv[index] on, against `bytes`. False after an error reply. BITCOUNT wants both ends and
+ * takes a reversed pair that counts from the end for empty, before it looks at the unit; BITPOS does neither. */
+static bool parse_range(struct kith_call *call, size_t index, bool counting, struct kith_slice bytes,
                         struct bit_range *range)
 {
-    int64_t start = 0, end = -1, total;
-    bool by_bit = false;
+    int64_t start = 0, end = -1;
     size_t given = call->argc > index ? call->argc - index : 0;
-    if (given > 3 || (given == 1 && end_needed)) {
+    if (given > 3 || (given == 1 && counting)) {
         kith_call_syntax_error(call);
         return false;
-    }
-    if (given == 3) {
-        by_bit = kith_call_is(call, index + 2, "bit");
-        if (!by_bit && !kith_call_is(call, index + 2, "byte")) {
-            kith_call_syntax_error(call);
-            return false;
-        }
     }
     if ((given >= 1 && !kith_call_int(call, index, &start, NULL)) ||
         (given >= 2 && !kith_call_int(call, index + 1, &end, NULL)))
         return false;
-    struct kith_key key;
-    int found = kith_key_open_read(call, 1, KITH_STRING, &key);
-    if (found < 0)
-        return false;
-    *bytes = found ? kith_key_string(&key) : kith_slice(NULL, 0);
-    total = (int64_t)bytes->length * (by_bit ? 8 : 1);
     *range = (struct bit_range){.end_given = given >= 2};
-    if (end_needed && start < 0 && end < 0 &&
-        start > end) /* BITCOUNT says so before it looks at the length */
+    if (counting && start < 0 && end < 0 && start > end)
         return true;
+    bool by_bit = given == 3 && kith_call_is(call, index + 2, "bit");
+    if (given == 3 && !by_bit && !kith_call_is(call, index + 2, "byte")) {
+        kith_call_syntax_error(call);
+        return false;
+    }
+    int64_t total = (int64_t)bytes.length * (by_bit ? 8 : 1);
     start = start < 0 ? (start + total < 0 ? 0 : start + total) : start;
     end = end < 0 ? (end + total < 0 ? 0 : end + total) : end;
     if (end >= total)
@@ -113,6 +105,18 @@ static bool parse_range(struct kith_call *call, size_t index, bool end_needed, s
     range->first = (uint64_t)start * unit;
     range->end = ((uint64_t)end + 1) * unit;
     return true;
+}
+
+/* The string at argv[1]; for a missing key the reply is `missing`, whatever the other arguments are. */
+static bool open_bits(struct kith_call *call, int64_t missing, struct kith_slice *bytes)
+{
+    struct kith_key key;
+    int found = kith_key_open_read(call, 1, KITH_STRING, &key);
+    if (found > 0)
+        *bytes = kith_key_string(&key);
+    else if (found == 0)
+        kith_reply_int(call->reply, missing);
+    return found > 0;
 }
 
 static uint64_t count_bits(struct kith_slice bytes, uint64_t first, uint64_t end)
@@ -134,7 +138,7 @@ static void bitcount_command(struct kith_call *call)
 {
     struct kith_slice bytes;
     struct bit_range range;
-    if (parse_range(call, 2, true, &bytes, &range))
+    if (open_bits(call, 0, &bytes) && parse_range(call, 2, true, bytes, &range))
         kith_reply_int(call->reply, (int64_t)count_bits(bytes, range.first, range.end));
 }
 
@@ -165,12 +169,9 @@ static void bitpos_command(struct kith_call *call)
         kith_reply_error(call->reply, "ERR The bit argument must be 1 or 0.");
         return;
     }
-    if (!parse_range(call, 3, false, &bytes, &range))
+    /* A missing key is an endless run of zeros. */
+    if (!open_bits(call, bit ? -1 : 0, &bytes) || !parse_range(call, 3, false, bytes, &range))
         return;
-    if (!bytes.length) { /* a missing key is an endless run of zeros */
-        kith_reply_int(call->reply, bit ? -1 : 0);
-        return;
-    }
     uint64_t found = range.first < range.end ? find_bit(bytes, bit, range.first, range.end) : range.end;
     if (range.first >= range.end || (found == range.end && (bit || range.end_given)))
         kith_reply_int(call->reply, -1);

@@ -8,7 +8,6 @@
 #include "engine/commands/scan.h"
 #include "engine/engine.h"
 #include "engine/keyspace.h"
-#include "engine/limits.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -334,12 +333,8 @@ static void hrandfield_command(struct kith_call *call)
         kith_call_syntax_error(call);
         return;
     }
-    if (call->argc > 2 && !kith_call_int(call, 2, &count, NULL))
+    if (call->argc > 2 && !kith_random_count_parse(call, 2, with_values, &count))
         return;
-    if (count < -KITH_RANDOM_REPEATS_MAX) {
-        kith_reply_error(call->reply, "ERR value is out of range, a count must be at least -16777216");
-        return;
-    }
     struct kith_hash *hash;
     if (!open_read(call, &hash))
         return;
@@ -386,11 +381,12 @@ static void hscan_command(struct kith_call *call)
 {
     struct kith_scan_options options;
     struct kith_hash *hash;
-    if (!kith_scan_options_parse(call, 2, 0, &options) || !open_read(call, &hash))
+    uint64_t cursor;
+    if (!kith_scan_cursor_parse(call, 2, &cursor) || !open_read(call, &hash) ||
+        (hash && !kith_scan_options_parse(call, 3, 0, &options)))
         return;
     struct hscan scan = {.options = &options};
     kith_scan_output_init(&scan.output, call);
-    uint64_t cursor = options.cursor;
     do
         cursor = hash ? kith_hash_scan(hash, cursor, hscan_pair, &scan) : 0;
     while (cursor && scan.output.seen < options.count);

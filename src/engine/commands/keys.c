@@ -79,13 +79,14 @@ static void keys_command(struct kith_call *call)
 static void scan_command(struct kith_call *call)
 {
     struct kith_scan_options options;
-    if (!kith_scan_options_parse(call, 1, KITH_SCAN_TYPE, &options))
+    uint64_t cursor;
+    if (!kith_scan_cursor_parse(call, 1, &cursor) ||
+        !kith_scan_options_parse(call, 2, KITH_SCAN_TYPE, &options))
         return;
     struct kith_scan_output output;
     kith_scan_output_init(&output, call);
     struct listing listing = {
         .pattern = pattern_of(options.pattern), .type = options.type, .reply = &output.items};
-    uint64_t cursor = options.cursor;
     /* Empty buckets count too, or a scan of a table that was emptied would not come back. */
     for (uint64_t steps = 0; listing.seen < options.count && steps < options.count; steps++) {
         cursor = kith_db_scan(call->db, call->now_ms, cursor, list_key, &listing);

@@ -3,16 +3,32 @@
 
 #include "base/num.h"
 #include "base/status.h"
+#include "engine/limits.h"
+
+/* As Redis reads it: nothing is 0, and a negative number is one past every cursor. */
+static bool parse_cursor(struct kith_slice text, uint64_t *cursor)
+{
+    int64_t negative;
+    *cursor = 0;
+    if (!text.length || kith_num_parse_uint64(text, cursor) == KITH_OK)
+        return true;
+    *cursor = UINT64_MAX;
+    return kith_num_parse_int64(text, &negative) == KITH_OK;
+}
+
+bool kith_scan_cursor_parse(struct kith_call *call, size_t index, uint64_t *cursor)
+{
+    if (parse_cursor(call->argv[index], cursor))
+        return true;
+    kith_reply_error(call->reply, "ERR invalid cursor");
+    return false;
+}
 
 bool kith_scan_options_parse(struct kith_call *call, size_t index, unsigned flags,
                              struct kith_scan_options *options)
 {
     *options = (struct kith_scan_options){.count = 10};
-    if (kith_num_parse_uint64(call->argv[index], &options->cursor) != KITH_OK) {
-        kith_reply_error(call->reply, "ERR invalid cursor");
-        return false;
-    }
-    for (size_t i = index + 1; i < call->argc; i += 2) {
+    for (size_t i = index; i < call->argc; i += 2) {
         bool has_value = i + 1 < call->argc;
         if (has_value && kith_call_is(call, i, "count")) {
             int64_t count;
@@ -52,4 +68,18 @@ void kith_scan_output_reply(struct kith_scan_output *output, struct kith_call *c
         kith_reply_raw(call->reply, output->buf.data, output->buf.length);
     }
     kith_buf_fini(&output->buf);
+}
+
+bool kith_random_count_parse(struct kith_call *call, size_t index, bool pairs, int64_t *count)
+{
+    if (!kith_call_int_in(call, index, INT64_MIN, INT64_MAX, count, NULL))
+        return false;
+    const char *error = NULL;
+    if (*count == INT64_MIN)
+        error = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+    else if (*count < -KITH_RANDOM_REPEATS_MAX || (pairs && *count > INT64_MAX / 2))
+        error = "ERR value is out of range, a count must be at least -16777216";
+    if (error)
+        kith_reply_error(call->reply, error);
+    return !error;
 }

@@ -5,7 +5,6 @@
 #include "base/status.h"
 #include "engine/commands/scan.h"
 #include "engine/commands/zset.h"
-#include "engine/limits.h"
 
 #include <stdlib.h>
 
@@ -155,12 +154,8 @@ void kith_zrandmember_command(struct kith_call *call)
         kith_call_syntax_error(call);
         return;
     }
-    if (call->argc > 2 && !kith_call_int(call, 2, &count, NULL))
+    if (call->argc > 2 && !kith_random_count_parse(call, 2, with_scores, &count))
         return;
-    if (count < -KITH_RANDOM_REPEATS_MAX) {
-        kith_reply_error(call->reply, "ERR value is out of range, a count must be at least -16777216");
-        return;
-    }
     struct kith_zset *zset;
     if (!kith_zset_open_read(call, 1, &zset))
         return;
@@ -204,11 +199,12 @@ void kith_zscan_command(struct kith_call *call)
 {
     struct kith_scan_options options;
     struct kith_zset *zset;
-    if (!kith_scan_options_parse(call, 2, 0, &options) || !kith_zset_open_read(call, 1, &zset))
+    uint64_t cursor;
+    if (!kith_scan_cursor_parse(call, 2, &cursor) || !kith_zset_open_read(call, 1, &zset) ||
+        (zset && !kith_scan_options_parse(call, 3, 0, &options)))
         return;
     struct zscan scan = {.options = &options};
     kith_scan_output_init(&scan.output, call);
-    uint64_t cursor = options.cursor;
     do
         cursor = zset ? kith_zset_scan(zset, cursor, scan_member, &scan) : 0;
     while (cursor && scan.output.seen < options.count);

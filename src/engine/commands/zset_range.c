@@ -32,7 +32,9 @@ bool kith_score_bound_parse(struct kith_slice text, struct kith_score_bound *bou
     bound->exclusive = text.length > 0 && text.data[0] == '(';
     if (bound->exclusive)
         text = kith_slice(text.data + 1, text.length - 1);
-    return kith_num_parse_double(text, KITH_NUM_SPACE_OK | KITH_NUM_RANGE_OK, &bound->score) == KITH_OK;
+    bound->score = 0; /* what Redis takes an empty bound for */
+    return !text.length ||
+           kith_num_parse_double(text, KITH_NUM_SPACE_OK | KITH_NUM_RANGE_OK, &bound->score) == KITH_OK;
 }
 
 static bool parse_name_bound(struct kith_slice text, struct name_bound *bound)
