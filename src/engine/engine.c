@@ -119,6 +119,8 @@ const struct kith_command *kith_engine_lookup(const struct kith_engine *engine, 
     if (argc == 0)
         return NULL;
     const struct kith_command *command = kith_command_find(&engine->commands, argv[0]);
+    if (command && memchr(argv[0].data, '|', argv[0].length))
+        return NULL; /* "client|list" is a name for COMMAND INFO, not something to call */
     if (command && command->flags & KITH_CMD_SUBCOMMANDS && argc > 1)
         return kith_command_find_sub(&engine->commands, command, argv[1]);
     return command;
@@ -300,8 +302,10 @@ int kith_engine_apply(struct kith_engine *engine, struct kith_slice payload,
     if (plan->time_ms > engine->now_ms)
         engine->now_ms = plan->time_ms;
     kith_rng_seed(&engine->apply_rng, plan->seed);
-    kith_expiry_run(engine, engine->now_ms,
-                    plan->command_count ? EXPIRE_PER_COMMAND * plan->command_count : EXPIRE_PER_TICK);
+    size_t expire_budget = EXPIRE_PER_COMMAND * plan->command_count;
+    if (expire_budget == 0 || expire_budget > EXPIRE_PER_TICK)
+        expire_budget = EXPIRE_PER_TICK;
+    kith_expiry_run(engine, engine->now_ms, expire_budget);
     for (size_t n = 0; n < plan->command_count; n++) {
         if (n % PREFETCH_BATCH == 0 && plan->command_count > 1)
             prefetch_plan(engine, n, PREFETCH_BATCH);

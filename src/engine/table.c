@@ -30,17 +30,38 @@ const struct kith_command *kith_command_at(size_t n)
     return NULL;
 }
 
-/* FNV-1a over the name with the case bit set: names are ours and few, no client can make them collide. */
-static uint64_t name_hash(uint64_t hash, struct kith_slice name)
+/* A name as the index compares it: lower case, with its hash (FNV-1a: names are ours and few, no client can make
+ * them collide). */
+struct folded {
+    char text[48];
+    size_t length;
+    uint64_t hash;
+};
+
+/* Appends `name`; false when it cannot be one of ours: too long, or with a NUL inside. */
+static bool fold(struct folded *folded, struct kith_slice name)
 {
-    for (size_t i = 0; i < name.length; i++)
-        hash = (hash ^ (uint8_t)(name.data[i] | 0x20)) * 0x100000001b3ull;
-    return hash;
+    if (name.length >= sizeof folded->text - folded->length)
+        return false;
+    uint64_t hash = folded->hash;
+    for (size_t i = 0; i < name.length; i++) {
+        uint8_t c = (uint8_t)name.data[i];
+        if (c == 0)
+            return false;
+        c = (uint8_t)(c - 'A') < 26 ? c | 0x20 : c;
+        folded->text[folded->length + i] = (char)c;
+        hash = (hash ^ c) * 0x100000001b3ull;
+    }
+    folded->length += name.length;
+    folded->text[folded->length] = '\0';
+    folded->hash = hash;
+    return true;
 }
 
-static uint64_t name_hash_start(void)
+static void fold_init(struct folded *folded)
 {
-    return 0xcbf29ce484222325ull;
+    folded->length = 0;
+    folded->hash = 0xcbf29ce484222325ull;
 }
 
 static size_t slot_of(const struct kith_command_index *index, uint64_t hash)
@@ -48,13 +69,41 @@ static size_t slot_of(const struct kith_command_index *index, uint64_t hash)
     return (size_t)(hash ^ hash >> 29) & (index->slot_count - 1);
 }
 
+static const struct kith_command *find(const struct kith_command_index *index, const struct folded *folded)
+{
+    size_t at = slot_of(index, folded->hash);
+    for (; index->slots[at]; at = (at + 1) & (index->slot_count - 1))
+        if (strcmp(index->slots[at]->name, folded->text) == 0)
+            return index->slots[at];
+    return NULL;
+}
+
+const struct kith_command *kith_command_find(const struct kith_command_index *index, struct kith_slice name)
+{
+    struct folded folded;
+    fold_init(&folded);
+    return fold(&folded, name) ? find(index, &folded) : NULL;
+}
+
+const struct kith_command *kith_command_find_sub(const struct kith_command_index *index,
+                                                 const struct kith_command *parent, struct kith_slice name)
+{
+    struct folded folded;
+    fold_init(&folded);
+    bool folds = fold(&folded, kith_slice(parent->name, strlen(parent->name))) &&
+                 fold(&folded, KITH_SLICE("|")) && fold(&folded, name);
+    return folds ? find(index, &folded) : NULL;
+}
+
 static void add_row(struct kith_command_index *index, const struct kith_command *row)
 {
-    size_t at = slot_of(index, name_hash(name_hash_start(), kith_slice(row->name, strlen(row->name))));
-    while (index->slots[at]) {
-        KITH_ASSERT(strcmp(index->slots[at]->name, row->name) != 0);
+    struct folded folded;
+    fold_init(&folded);
+    bool folds = fold(&folded, kith_slice(row->name, strlen(row->name)));
+    KITH_ASSERT(folds && !find(index, &folded));
+    size_t at = slot_of(index, folded.hash);
+    while (index->slots[at])
         at = (at + 1) & (index->slot_count - 1);
-    }
     index->slots[at] = row;
 }
 
@@ -80,28 +129,4 @@ void kith_command_index_close(struct kith_command_index *index)
 {
     free(index->slots);
     *index = (struct kith_command_index){0};
-}
-
-const struct kith_command *kith_command_find(const struct kith_command_index *index, struct kith_slice name)
-{
-    size_t at = slot_of(index, name_hash(name_hash_start(), name));
-    for (; index->slots[at]; at = (at + 1) & (index->slot_count - 1))
-        if (kith_slice_is(name, index->slots[at]->name))
-            return index->slots[at];
-    return NULL;
-}
-
-const struct kith_command *kith_command_find_sub(const struct kith_command_index *index,
-                                                 const struct kith_command *parent, struct kith_slice name)
-{
-    size_t prefix = strlen(parent->name);
-    uint64_t hash = name_hash(name_hash_start(), kith_slice(parent->name, prefix));
-    size_t at = slot_of(index, name_hash(name_hash(hash, KITH_SLICE("|")), name));
-    for (; index->slots[at]; at = (at + 1) & (index->slot_count - 1)) {
-        const char *row_name = index->slots[at]->name;
-        if (strncmp(row_name, parent->name, prefix) == 0 && row_name[prefix] == '|' &&
-            kith_slice_is(name, row_name + prefix + 1))
-            return index->slots[at];
-    }
-    return NULL;
 }

@@ -96,7 +96,8 @@ static void set_command(struct kith_call *call)
         return;
     }
     struct kith_reply_mark mark = kith_reply_array_begin(call->reply);
-    if (!store(call, &key, call->argv[2], expiry.kind == KITH_EXPIRY_KEEP))
+    /* With a new expiry the old one is kept until it is moved: cheaper than to drop it and add one. */
+    if (!store(call, &key, call->argv[2], expiry.kind == KITH_EXPIRY_KEEP || when_ms >= 0))
         return;
     if (when_ms >= 0 && kith_key_set_expiry(&key, when_ms) != KITH_OK) {
         kith_key_remove(&key); /* a value that was meant to go away must not stay for ever */
@@ -125,7 +126,7 @@ static void set_for(struct kith_call *call, enum kith_expiry_kind kind)
         return;
     struct kith_key key;
     kith_key_find_for_write(call, call->argv[1], &key);
-    if (!store(call, &key, call->argv[3], false))
+    if (!store(call, &key, call->argv[3], true))
         return;
     if (kith_key_set_expiry(&key, when_ms) != KITH_OK) {
         kith_key_remove(&key);
