@@ -85,7 +85,8 @@ int hnsw_search_filtered(struct search *search, float selectivity, bool two_hop,
         hnsw_pool_reserve(h, &s->found, search->ef) != KITH_OK)
         return KITH_ENOMEM;
     s->profile.strategy = two_hop ? KITH_HNSW_TWO_HOP : KITH_HNSW_GRAPH;
-    hnsw_search_seed(search);
+    if (hnsw_search_seed(search) != KITH_OK)
+        return KITH_ENOMEM;
     for (pool_next_open(&s->pool); !is_over(search); pool_next_open(&s->pool)) {
         uint32_t slot = s->pool.items[s->pool.next].slot;
         s->pool.items[s->pool.next].slot |= EXPANDED;
@@ -95,6 +96,7 @@ int hnsw_search_filtered(struct search *search, float selectivity, bool two_hop,
         else
             expand_all(search, slot);
     }
+    hnsw_search_add_tail(search, &s->found);
     *result = &s->found;
     return KITH_OK;
 }

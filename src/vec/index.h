@@ -76,9 +76,9 @@ struct scratch {
     _Atomic bool busy;
     uint64_t *visited; /* a bit a slot */
     uint32_t visited_words;
-    struct pool pool, found;
-    uint32_t *gathered; /* unseen slots of one hop */
-    float *distances;   /* theirs */
+    struct pool pool, found, tail; /* tail: what a search found among the unlinked */
+    uint32_t *gathered;            /* unseen slots of one hop */
+    float *distances;              /* theirs */
     uint32_t gathered_room;
     struct candidate *sorted; /* for choosing links: 2m + 1 or ef, whichever is more */
     uint32_t sorted_room;

@@ -49,6 +49,7 @@ void hnsw_scratch_close(struct scratch *s)
     free(s->visited);
     free(s->pool.items);
     free(s->found.items);
+    free(s->tail.items);
     free(s->gathered);
     free(s->distances);
     free(s->sorted);

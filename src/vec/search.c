@@ -33,15 +33,20 @@ bool hnsw_passes(struct search *search, uint32_t slot)
     return pass;
 }
 
-/* The tail is looked at first: what is linked meanwhile is in the graph by the time it is walked. */
-int hnsw_search_tail(struct search *search)
+/* The tail is looked at first: what is linked meanwhile is in the graph by the time it is walked. Its nearest are kept
+ * apart from the walk's candidates: hundreds of unlinked elements may be nearer than the node where the walk begins, and
+ * would crowd it out, and with it all that is linked. */
+static int look_through_tail(struct search *search)
 {
     struct kith_hnsw *h = search->h;
     struct scratch *s = search->scratch;
     uint64_t position = atomic_load_explicit(&h->tail_head, memory_order_acquire);
     uint32_t slots[TAIL_BATCH];
     float distances[TAIL_BATCH];
+    s->tail.count = 0;
     for (uint32_t count; (count = hnsw_tail_read(h, &position, slots, TAIL_BATCH)) > 0;) {
+        if (s->tail.count == 0 && hnsw_pool_reserve(h, &s->tail, search->ef) != KITH_OK)
+            return KITH_ENOMEM;
         uint32_t unseen = 0;
         for (uint32_t i = 0; i < count; i++)
             if (!visit(s, slots[i]) && (!search->query->filter || hnsw_passes(search, slots[i])))
@@ -49,28 +54,37 @@ int hnsw_search_tail(struct search *search)
         hnsw_distances(h, search->target, slots, unseen, distances);
         s->profile.tail += unseen;
         s->profile.evaluations += unseen;
-        for (uint32_t i = 0; i < unseen; i++) {
-            hnsw_pool_insert(&s->pool, distances[i], slots[i]);
-            if (search->query->filter)
-                hnsw_pool_insert(&s->found, distances[i], slots[i]);
-        }
+        for (uint32_t i = 0; i < unseen; i++)
+            hnsw_pool_insert(&s->tail, distances[i], slots[i]);
     }
     return KITH_OK;
 }
 
-/* The tail's candidates and the way down the levels into the pool. */
-void hnsw_search_seed(struct search *search)
+int hnsw_search_seed(struct search *search)
 {
     struct scratch *s = search->scratch;
     float distance;
     unsigned top;
-    hnsw_search_tail(search);
+    search->start = KITH_HNSW_NONE;
+    if (look_through_tail(search) != KITH_OK)
+        return KITH_ENOMEM;
     uint32_t start = hnsw_descend(search->h, s, search->target, 0, &distance, &top);
-    if (start == KITH_HNSW_NONE || visit(s, start))
-        return;
+    if (start == KITH_HNSW_NONE)
+        return KITH_OK;
     hnsw_pool_insert(&s->pool, distance, start);
-    if (search->query->filter && hnsw_passes(search, start))
+    if (visit(s, start))
+        search->start = start;
+    else if (search->query->filter && hnsw_passes(search, start))
         hnsw_pool_insert(&s->found, distance, start);
+    return KITH_OK;
+}
+
+void hnsw_search_add_tail(struct search *search, struct pool *result)
+{
+    const struct pool *tail = &search->scratch->tail;
+    for (uint32_t i = 0; i < tail->count; i++)
+        if (search->query->filter || tail->items[i].slot != search->start)
+            hnsw_pool_insert(result, tail->items[i].distance, tail->items[i].slot);
 }
 
 /* Hidden elements take places in the pool: more of them then. */
@@ -88,8 +102,11 @@ static int search_graph(struct search *search, struct pool **result)
     int rc = hnsw_scratch_prepare(search->h, s, effort(search->h, search->ef));
     if (rc != KITH_OK)
         return rc;
-    hnsw_search_seed(search);
+    rc = hnsw_search_seed(search);
+    if (rc != KITH_OK)
+        return rc;
     hnsw_walk(search->h, s, search->target, 0, UINT32_MAX);
+    hnsw_search_add_tail(search, &s->pool);
     *result = &s->pool;
     return KITH_OK;
 }

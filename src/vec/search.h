@@ -14,13 +14,16 @@ struct search {
     uint64_t filter_left; /* calls of the filter that are still allowed */
     bool filter_spent;
     uint32_t k, ef;
+    uint32_t start; /* where the walk began, when the tail has it too; else KITH_HNSW_NONE */
 };
 
 /* Whether the slot is live and the filter, if any, passes it. */
 bool hnsw_passes(struct search *search, uint32_t slot);
-int hnsw_search_tail(struct search *search);
-/* Fills the pool (and, with a filter, found) with the tail and the nearest node on the way down. */
-void hnsw_search_seed(struct search *search);
+/* Looks through the tail, and puts the nearest node on the way down into the pool (and, with a filter, into found).
+ * KITH_ENOMEM. */
+int hnsw_search_seed(struct search *search);
+/* After the walk: what the tail had joins the results. */
+void hnsw_search_add_tail(struct search *search, struct pool *result);
 /* Each way leaves what it found, nearest first, in *result. KITH_ENOMEM. */
 int hnsw_search_scan(struct search *search, struct pool **result);
 int hnsw_search_filtered(struct search *search, float selectivity, bool two_hop, struct pool **result);

@@ -163,6 +163,37 @@ static void an_added_element_is_found_before_it_is_linked(void **state)
     free(rows);
 }
 
+static bool passes_odd(void *context, uint32_t slot, uint64_t user)
+{
+    return user % 2;
+}
+
+static void a_large_tail_hides_nothing_that_is_linked(void **state)
+{
+    enum { ROWS = 6000, DIM = 16 };
+    float *rows = test_clusters(ROWS, DIM, 10, 15);
+    struct kith_hnsw *h = build(rows, ROWS / 2, DIM, KITH_HNSW_I8);
+    for (uint32_t i = ROWS / 2; i < ROWS; i++)
+        add(h, rows + (size_t)i * DIM, i);
+    assert_int_equal(kith_hnsw_get_backlog(h).tail, ROWS / 2);
+    for (uint32_t slot = 1; slot < ROWS; slot += 50) {
+        struct kith_hnsw_hit hits[5];
+        struct kith_hnsw_query query = {.slot = slot, .k = 5};
+        assert_int_equal(kith_hnsw_search(h, &query, hits, NULL), 5);
+        assert_true(hits[0].distance < 1e-6f);
+        query.filter = passes_odd;
+        assert_int_equal(kith_hnsw_search(h, &query, hits, NULL), 5);
+        for (int i = 0; i < 5; i++)
+            assert_true(hits[i].slot % 2 && (i == 0 || hits[i].slot != hits[i - 1].slot));
+        assert_true(slot % 2 == 0 || hits[0].distance < 1e-6f);
+    }
+    double r = recall(h, rows, 200, DIM, (struct kith_hnsw_query){.k = 10, .ef = 100});
+    if (r < 0.98)
+        fail_msg("recall %.4f", r);
+    kith_hnsw_close(h);
+    free(rows);
+}
+
 static void a_deleted_element_is_never_returned_again(void **state)
 {
     enum { ROWS = 4000, DIM = 16 };
@@ -664,6 +695,7 @@ int main(void)
         cmocka_unit_test(an_exact_search_of_floats_is_exact),
         cmocka_unit_test(every_kernel_builds_the_same_graph_of_bytes),
         cmocka_unit_test(an_added_element_is_found_before_it_is_linked),
+        cmocka_unit_test(a_large_tail_hides_nothing_that_is_linked),
         cmocka_unit_test(a_deleted_element_is_never_returned_again),
         cmocka_unit_test(churn_keeps_the_graph_sound_and_equal_to_a_list),
         cmocka_unit_test(recall_holds_while_all_vectors_are_replaced),
