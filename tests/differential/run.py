@@ -40,7 +40,7 @@ ALLOWED = [
     ("options of a missing key", r"BITPOS|BITCOUNT|HSCAN|ZSCAN", r"ERR (value is not an integer|syntax error)", r""),
     ("cursors", r"SCAN|HSCAN|ZSCAN", r"ERR invalid cursor", r""),
     ("COMMAND GETKEYS", r"COMMAND", r"ERR The command has no key arguments", r"(?i)^GETKEYS \S+$"),
-    ("OBJECT ENCODING", r"OBJECT", r"embstr|raw|int", r"(?i)^ENCODING"),
+    ("OBJECT ENCODING", r"OBJECT", r"embstr|raw|int|listpack", r"(?i)^ENCODING"),
     ("random counts", r"@HRANDFIELD|@ZRANDMEMBER", r"", r" -?922337203685477580[78]"),
     ("ZINCRBY takes no options", r"ZINCRBY", r"ERR value is not a valid float", r" (NX|XX|GT|LT|CH|INCR) "),
     ("ZRANK WITHSCORE", r"ZRANK|ZREVRANK", r"ERR syntax error", r""),

@@ -3,7 +3,7 @@
 
 In a block, a line that starts with "$ " is typed into one bash (a "\\" at its end goes on in the next line), the lines
 after it are what must come back. "..." stands for any lines; a figure with a unit of time or rate (1.2 s, 340 ms, 4,100/s)
-matches any other of its unit. Only the outside is replaced: the names redis-cli, kith, script/server and pkill lead to
+matches any other of its unit, and a row of a table of figures any other row as long. Only the outside is replaced: the names redis-cli, kith, script/server and pkill lead to
 a server of this test, on a free port and in a folder of its own. One case a command."""
 import os
 import re
@@ -37,6 +37,9 @@ def steps(path):
 
 
 def alike(line):
+    figures = line.split()
+    if len(figures) > 2 and all(re.fullmatch(r"[\d.,]+", f) for f in figures):
+        return "<a row of %d figures>" % len(figures)
     return MEASURED.sub(lambda m: "<measured %s>" % (m.group(3) or m.group(5)), line.rstrip())
 
 
