@@ -84,7 +84,7 @@ static int connect_unix(struct kith_client *client, int timeout_ms, struct kith_
     if (strlen(client->options->socket_path) >= sizeof address.sun_path)
         return kith_error_set(error, KITH_EINVAL, "the socket's path is longer than %zu bytes",
                               sizeof address.sun_path - 1);
-    strcpy(address.sun_path, client->options->socket_path);
+    memcpy(address.sun_path, client->options->socket_path, strlen(client->options->socket_path) + 1);
     client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int failure = client->fd < 0 ? errno
                                  : connect_within(client->fd, (const struct sockaddr *)&address,

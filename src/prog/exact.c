@@ -138,7 +138,7 @@ static int read_block(struct scan *scan, struct kith_rows *base, size_t rows_max
 static int prepare(struct scan *scan, const float *queries, size_t rows_max)
 {
     size_t query_floats = scan->query_count * scan->dim;
-    scan->queries = malloc(query_floats * sizeof *scan->queries + 1);
+    scan->queries = calloc(query_floats + 1, sizeof *scan->queries);
     scan->query_squares = calloc(scan->query_count + 1, sizeof *scan->query_squares);
     scan->block = malloc(rows_max * scan->dim * sizeof *scan->block);
     scan->block_squares = calloc(rows_max, sizeof *scan->block_squares);

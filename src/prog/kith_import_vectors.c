@@ -89,7 +89,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         s->normalize = true;
         break;
     case KEY_QUANT:
-        if (strcasecmp(arg, "q8") && strcasecmp(arg, "noquant") && strcasecmp(arg, "bin"))
+        if (strcasecmp(arg, "q8") != 0 && strcasecmp(arg, "noquant") != 0 && strcasecmp(arg, "bin") != 0)
             argp_error(state, "--quant '%s': q8, noquant or bin", arg);
         s->quant = arg;
         break;

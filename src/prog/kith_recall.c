@@ -86,7 +86,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         s->exact = arg;
         break;
     case KEY_METRIC:
-        if (strcasecmp(arg, "cosine") && strcasecmp(arg, "l2"))
+        if (strcasecmp(arg, "cosine") != 0 && strcasecmp(arg, "l2") != 0)
             argp_error(state, "--metric '%s': cosine or l2", arg);
         s->metric = strcasecmp(arg, "l2") == 0 ? KITH_EXACT_L2 : KITH_EXACT_COSINE;
         break;
@@ -210,9 +210,11 @@ static int read_truth(struct job *job, struct kith_error *error)
         return status;
     uint32_t columns = kith_rows_dim(rows);
     int32_t *row = malloc(columns * sizeof *row);
-    if (!row)
-        status = out_of_memory(error);
-    if (!status && columns < s->k)
+    if (!row) {
+        kith_rows_close(rows);
+        return out_of_memory(error);
+    }
+    if (columns < s->k)
         status = kith_error_set(error, KITH_EINVAL, "%s: has %u neighbours a query, --k asks for %llu",
                                 s->truth, columns, s->k);
     for (size_t q = 0; !status && q < job->query_count; q++) {
@@ -383,7 +385,7 @@ static void print_line(const struct job *job, unsigned long long ef, const struc
 static int print_table(struct job *job, double *best, struct kith_error *error)
 {
     const struct settings *s = job->settings;
-    double *times_ms = calloc(job->query_count, sizeof *times_ms);
+    double *times_ms = calloc(job->query_count + 1, sizeof *times_ms);
     if (!times_ms)
         return out_of_memory(error);
     if (s->options->output != KITH_OUTPUT_JSON) {

@@ -302,7 +302,7 @@ static int read_row(struct kith_rows *rows, struct kith_error *error)
         return check_end(rows, error);
     /* The first row's width was read with the header. */
     if (rows->format->layout == VECS && rows->done) {
-        uint32_t dim;
+        uint32_t dim = 0;
         int status = read_vecs_dim(rows, &dim, error);
         if (status <= 0)
             return status;

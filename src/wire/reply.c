@@ -25,19 +25,27 @@ static bool breaks_line(char c)
     return c == '\r' || c == '\n' || c == '\0';
 }
 
+/* Makes text[0..length), which stands behind one free byte at the buffer's end, an error. */
+static void finish_error(struct kith_reply *reply, char *text, size_t length)
+{
+    while (length && breaks_line(text[length - 1]))
+        length--;
+    for (size_t i = 0; i < length; i++)
+        text[i] = breaks_line(text[i]) ? ' ' : text[i];
+    text[-1] = '-';
+    memcpy(text + length, "\r\n", 2);
+    reply->out->length += length + 3;
+}
+
 void kith_reply_error_slice(struct kith_reply *reply, struct kith_slice text)
 {
     reply->error_count++;
-    while (text.length && breaks_line(text.data[text.length - 1]))
-        text.length--;
     char *room = kith_buf_reserve(reply->out, text.length + 3);
     if (!room)
         return;
-    *room++ = '-';
-    for (size_t i = 0; i < text.length; i++)
-        *room++ = breaks_line(text.data[i]) ? ' ' : text.data[i];
-    memcpy(room, "\r\n", 2);
-    reply->out->length += text.length + 3;
+    if (text.length)
+        memcpy(room + 1, text.data, text.length);
+    finish_error(reply, room + 1, text.length);
 }
 
 void kith_reply_error(struct kith_reply *reply, const char *text)
@@ -45,32 +53,20 @@ void kith_reply_error(struct kith_reply *reply, const char *text)
     kith_reply_error_slice(reply, kith_slice(text, strlen(text)));
 }
 
-/* printf to the end of the buffer; returns the length, or a negative number after a failure. */
-static long append_printed(struct kith_buf *out, const char *format, va_list args)
-{
-    va_list again;
-    va_copy(again, args);
-    int length = vsnprintf(NULL, 0, format, args);
-    char *room = length < 0 ? NULL : kith_buf_reserve(out, (size_t)length + 1);
-    if (room)
-        vsnprintf(room, (size_t)length + 1, format, again);
-    va_end(again);
-    return room ? length : -1;
-}
-
 void kith_reply_error_format(struct kith_reply *reply, const char *format, ...)
 {
-    struct kith_buf text;
-    kith_buf_init(&text);
     va_list args;
+    reply->error_count++;
     va_start(args, format);
-    long length = append_printed(&text, format, args);
+    int length = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (length >= 0)
-        kith_reply_error_slice(reply, kith_slice(text.data, (size_t)length));
-    else
-        kith_reply_error(reply, "ERR out of memory while writing an error");
-    kith_buf_fini(&text);
+    char *room = length < 0 ? NULL : kith_buf_reserve(reply->out, (size_t)length + 3);
+    if (!room)
+        return;
+    va_start(args, format);
+    vsnprintf(room + 1, (size_t)length + 1, format, args);
+    va_end(args);
+    finish_error(reply, room + 1, (size_t)length);
 }
 
 void kith_reply_bulk_int(struct kith_reply *reply, int64_t value)
@@ -96,20 +92,6 @@ static void insert_header(struct kith_buf *out, size_t offset, char type, uint64
     out->length += length;
 }
 
-void kith_reply_bulk_format(struct kith_reply *reply, const char *format, ...)
-{
-    size_t offset = reply->out->length;
-    va_list args;
-    va_start(args, format);
-    long length = append_printed(reply->out, format, args);
-    va_end(args);
-    if (length < 0)
-        return;
-    reply->out->length += (size_t)length;
-    insert_header(reply->out, offset, '$', (uint64_t)length);
-    kith_reply_raw(reply, "\r\n", 2);
-}
-
 char *kith_reply_bulk_room(struct kith_reply *reply, size_t length)
 {
     char *room = kith_buf_reserve(reply->out, length + KITH_REPLY_HEADER_MAX + 2);
@@ -120,6 +102,21 @@ char *kith_reply_bulk_room(struct kith_reply *reply, size_t length)
     memcpy(room + length, "\r\n", 2);
     reply->out->length += length + 2;
     return room;
+}
+
+void kith_reply_bulk_format(struct kith_reply *reply, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *room = length < 0 ? NULL : kith_reply_bulk_room(reply, (size_t)length);
+    if (!room)
+        return;
+    va_start(args, format);
+    vsnprintf(room, (size_t)length + 1, format, args);
+    va_end(args);
+    room[length] = '\r'; /* printf's zero byte took its place */
 }
 
 void kith_reply_double(struct kith_reply *reply, double value)
