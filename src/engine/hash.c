@@ -368,6 +368,7 @@ static void *copy_object(struct kith_engine *engine, const void *object)
     struct copy copy = {kith_hash_open(hash->seed), false};
     if (!copy.to)
         return NULL;
+    copy.failed = hash->table && convert_to_table(copy.to) != KITH_OK; /* a copy keeps the form */
     kith_hash_each(hash, copy_pair, &copy);
     if (!copy.failed)
         return copy.to;

@@ -217,7 +217,7 @@ static void release_entry(uint64_t key, void *ref, void *arg)
     free(ref);
 }
 
-static int convert_to_table(struct kith_zset *zset)
+int kith_zset_make_table(struct kith_zset *zset)
 {
     struct kith_zset big = {.seed = zset->seed};
     if (kith_table_open(&big.table, *zset->seed) != KITH_OK ||
@@ -260,7 +260,7 @@ int kith_zset_set(struct kith_zset *zset, struct kith_slice member, double score
                 (zset->packed_count < KITH_PACKED_ENTRIES_MAX || packed_find(zset, member, &item));
     if (fits)
         return packed_set(zset, member, score);
-    if (!zset->table && convert_to_table(zset) != KITH_OK)
+    if (!zset->table && kith_zset_make_table(zset) != KITH_OK)
         return KITH_ENOMEM;
     return table_set(zset, member, score);
 }

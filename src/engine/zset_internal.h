@@ -15,6 +15,8 @@ struct kith_zset {
     struct kith_table_save saving; /* tables only */
 };
 
+/* Turns a packed set into a table and a tree. KITH_OK, or KITH_ENOMEM and nothing has changed. */
+int kith_zset_make_table(struct kith_zset *zset);
 double kith_zset_entry_score(const void *entry);
 /* Appends [score, member] as a checkpoint's part has it. */
 void kith_zset_write_entry(struct kith_buf *part, const void *entry);

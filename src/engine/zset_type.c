@@ -62,6 +62,7 @@ static void *copy_object(struct kith_engine *engine, const void *object)
     struct copy copy = {kith_zset_open(zset->seed), false};
     if (!copy.to)
         return NULL;
+    copy.failed = zset->table && kith_zset_make_table(copy.to) != KITH_OK; /* a copy keeps the form */
     kith_zset_range(zset, 0, SIZE_MAX, false, copy_member, &copy);
     if (!copy.failed)
         return copy.to;

@@ -17,9 +17,9 @@ BITMAP = ("SETBIT", "GETBIT", "BITCOUNT", "BITPOS", "BITOP", "BITFIELD", "BITFIE
 
 
 def reads_as_zero(c):
-    """Redis reads a bound of a score range with strtod up to the first zero byte, so that "" and "(" are 0. Kith says
-    that they are no numbers (docs/compatibility.md); in a write the two would go different ways from there."""
-    return re.search("COUNT$|SCORE|ZRANGE", c[0]) and any(a in ("", "(", b"\x00\xff") for a in c[2:])
+    """Redis reads a bound of a score range with strtod up to the first zero byte, so that bytes behind one do not count.
+    Kith says that they are no number (docs/compatibility.md); in a write the two would go different ways from there."""
+    return re.search("COUNT$|SCORE|ZRANGE", c[0]) and any(a == b"\x00\xff" for a in c[2:])
 
 
 class Maker:

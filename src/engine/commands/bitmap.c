@@ -83,14 +83,16 @@ static bool parse_range(struct kith_call *call, size_t index, bool counting, str
         kith_call_syntax_error(call);
         return false;
     }
-    if ((given >= 1 && !kith_call_int(call, index, &start, NULL)) ||
-        (given >= 2 && !kith_call_int(call, index + 1, &end, NULL)))
+    bool by_bit = given == 3 && kith_call_is(call, index + 2, "bit");
+    bool unit_is_wrong = given == 3 && !by_bit && !kith_call_is(call, index + 2, "byte");
+    if (given >= 1 && !kith_call_int(call, index, &start, NULL))
+        return false;
+    if (!(unit_is_wrong && !counting) && given >= 2 && !kith_call_int(call, index + 1, &end, NULL))
         return false;
     *range = (struct bit_range){.end_given = given >= 2};
     if (counting && start < 0 && end < 0 && start > end)
         return true;
-    bool by_bit = given == 3 && kith_call_is(call, index + 2, "bit");
-    if (given == 3 && !by_bit && !kith_call_is(call, index + 2, "byte")) {
+    if (unit_is_wrong) {
         kith_call_syntax_error(call);
         return false;
     }
