@@ -127,7 +127,8 @@ static void every_limit_has_its_error(void **state)
                 "!too many items: '%9223372036854775807'");
     expect_feed(KITH_SLICE("+0123456789"), NULL, 0, limits, "...");
     expect_feed(KITH_SLICE("+012345678901"), NULL, 0, limits, "!a line that does not end: '+012345678901'");
-    /* The allowance is per reply. */
+    /* The allowance is per reply: it is enough for one of these, not for two. */
+    limits.bytes_max = 15 * sizeof(struct kith_value);
     expect_feed(KITH_SLICE("*10\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n"
                            "*10\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n*0\r\n"),
                 NULL, 0, limits, "[[],[],[],[],[],[],[],[],[],[]]\n[[],[],[],[],[],[],[],[],[],[]]\n");
