@@ -3,7 +3,7 @@
  *     .year >= 1980 and .genre in ["drama", "crime"] and not .hidden
  *
  * From weakest to strongest: or ||, and &&, comparisons (== != > >= < <= in), + -, * / %, ** (right to left),
- * not ! . Values: numbers, "text" or 'text' (with \ escapes), true, false, null, [lists] of these, .field of
+ * not ! (words in any case). Values: numbers, "text" or 'text' (with \ escapes), true, false, null, [lists] of these, .field of
  * the attributes (letters, digits, _ and -). An element that lacks a field that the expression names, or has
  * an object there, or no attributes at all, does not match, whatever the expression says of it (as in Redis
  * 8). Numbers count as false when they are 0, texts when they are empty, null always. A text compared with a
