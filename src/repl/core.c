@@ -479,11 +479,16 @@ int kith_core_submit(struct kith_core *core, uint64_t now_ms, struct kith_core_e
                      struct kith_core_update *update)
 {
     struct raft_event event = {.type = RAFT_SUBMIT};
+    unsigned changes = 0;
     begin_event(core, now_ms);
     int status = reserve_entries(core, count);
     if (status != KITH_OK)
         return status;
     for (size_t i = 0; i < count; i++) {
+        /* Guard: the core finds a second change out only after it has taken in the entries before it, and keeps them. */
+        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && core->raft.state == RAFT_LEADER &&
+            (changes++ || core->raft.configuration_uncommitted_index || core->raft.leader_state.promotee_id))
+            return KITH_EBUSY;
         entries[i].term = core->raft.current_term;
         core->raft_entries[i] = (struct raft_entry){
             .term = entries[i].term,
