@@ -14,10 +14,10 @@
 enum {
     DEFAULT_DATABASES = 16,
     DISCARDED_KEEP_BYTES = 1 << 20,
-    EXPIRE_PER_TICK = 512,  /* about half a millisecond with every key a cache miss */
+    EXPIRE_PER_TICK = 256,  /* about a quarter of a millisecond with every key a cache miss */
     EXPIRE_PER_COMMAND = 2, /* so that writes pay off old keys faster than they make new ones */
     FREE_PER_ENTRY = 256,   /* elements of dead objects, when the driver never idles */
-    FREE_PER_IDLE = 2048,
+    FREE_PER_IDLE = 1024,
     PREFETCH_BATCH = 64,
     EXCESS_PER_MS = 64, /* unlinked elements past the bound, for each millisecond that a writer waits */
     BACK_PRESSURE_MAX_MS = 200,

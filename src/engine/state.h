@@ -27,9 +27,14 @@ struct kith_db {
     uint32_t index;
 };
 
+struct kith_command_slot {
+    const struct kith_command *row; /* NULL: empty */
+    uint64_t hash;
+};
+
 /* Names to rows, ASCII case ignored: open addressing, at most half full. */
 struct kith_command_index {
-    const struct kith_command **slots;
+    struct kith_command_slot *slots;
     size_t slot_count; /* a power of two */
     size_t command_count;
 };

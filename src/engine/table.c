@@ -72,9 +72,9 @@ static size_t slot_of(const struct kith_command_index *index, uint64_t hash)
 static const struct kith_command *find(const struct kith_command_index *index, const struct folded *folded)
 {
     size_t at = slot_of(index, folded->hash);
-    for (; index->slots[at]; at = (at + 1) & (index->slot_count - 1))
-        if (strcmp(index->slots[at]->name, folded->text) == 0)
-            return index->slots[at];
+    for (; index->slots[at].row; at = (at + 1) & (index->slot_count - 1))
+        if (index->slots[at].hash == folded->hash && strcmp(index->slots[at].row->name, folded->text) == 0)
+            return index->slots[at].row;
     return NULL;
 }
 
@@ -102,9 +102,9 @@ static void add_row(struct kith_command_index *index, const struct kith_command 
     bool folds = fold(&folded, kith_slice(row->name, strlen(row->name)));
     KITH_ASSERT(folds && !find(index, &folded));
     size_t at = slot_of(index, folded.hash);
-    while (index->slots[at])
+    while (index->slots[at].row)
         at = (at + 1) & (index->slot_count - 1);
-    index->slots[at] = row;
+    index->slots[at] = (struct kith_command_slot){row, folded.hash};
 }
 
 int kith_command_index_open(struct kith_command_index *index)
