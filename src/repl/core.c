@@ -4,6 +4,7 @@
 #include "repl/core.h"
 
 #include "base/assert.h"
+#include "base/varint.h"
 
 #include <raft.h>
 #include <stdlib.h>
@@ -95,10 +96,28 @@ static bool is_only_voter(const struct raft_configuration *c, uint64_t id)
 /* --- configurations
  * ---------------------------------------------------------------------------------------------- */
 
+/* libraft's decoder believes every length, and walks past the end. Its encoding: u8 1, u64 count, then for each member
+ * u64 id, the address with its NUL, u8 role. */
+static bool is_configuration(struct kith_slice encoded)
+{
+    struct kith_reader r = kith_reader(encoded);
+    bool good = kith_reader_u8(&r) == 1;
+    uint64_t count = kith_reader_u64(&r);
+    for (uint64_t i = 0; i < count && good && !r.failed; i++) {
+        good = kith_reader_u64(&r) != 0;
+        const char *end = r.length ? memchr(r.data, 0, r.length) : NULL;
+        good = good && end;
+        if (good)
+            kith_reader_bytes(&r, (uint64_t)(end - r.data) + 1);
+        good = good && kith_reader_u8(&r) <= KITH_CORE_SPARE;
+    }
+    return good && !r.failed;
+}
+
 static int decode_configuration(struct raft_configuration *out, struct kith_slice encoded)
 {
     struct raft_buffer buffer = {(void *)encoded.data, encoded.length};
-    int rv = encoded.length < 9 ? RAFT_MALFORMED : raft_configuration_decode(&buffer, out);
+    int rv = is_configuration(encoded) ? raft_configuration_decode(&buffer, out) : RAFT_MALFORMED;
     if (rv != 0)
         raft_configuration_init(out);
     return status_of(rv);
@@ -202,6 +221,8 @@ int kith_core_load_entry(struct kith_core *core, uint64_t term, enum kith_entry_
     }
     struct raft_entry entry = {.term = term, .type = (enum raft_entry_type)kind};
     if (kind == KITH_ENTRY_CONFIGURATION) {
+        if (!is_configuration(payload))
+            return KITH_ECORRUPT;
         struct payload *copy = malloc(sizeof *copy + payload.length);
         if (!copy)
             return KITH_ENOMEM;
@@ -467,8 +488,7 @@ int kith_core_start(struct kith_core *core, uint64_t now_ms, const struct kith_c
     core->last_index = start->first_index - 1 + core->loaded_count;
     status = step(core, &event, update);
     if (status != KITH_OK && core->raft.state == RAFT_FOLLOWER)
-        core->loaded =
-            NULL; /* libraft frees the array when it cannot load it, but not when the election fails */
+        core->loaded = NULL; /* libraft frees it when it cannot load it, but not when the election fails */
     drop_loaded(core);
     if (status == KITH_OK)
         update->save_state |= alone;
@@ -485,6 +505,8 @@ int kith_core_submit(struct kith_core *core, uint64_t now_ms, struct kith_core_e
     if (status != KITH_OK)
         return status;
     for (size_t i = 0; i < count; i++) {
+        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !is_configuration(entries[i].payload))
+            return KITH_ECORRUPT;
         /* Guard: the core finds a second change out only after it has taken in the entries before it, and keeps them. */
         if (entries[i].kind == KITH_ENTRY_CONFIGURATION && core->raft.state == RAFT_LEADER &&
             (changes++ || core->raft.configuration_uncommitted_index || core->raft.leader_state.promotee_id))
@@ -583,6 +605,9 @@ static int receive_append(struct kith_core *core, const struct kith_core_message
     while (end < count && entries[end].kind != KITH_ENTRY_CONFIGURATION)
         end++;
     a->n_entries = end - skip;
+    for (uint32_t i = skip; i < end; i++)
+        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !is_configuration(entries[i].payload))
+            return KITH_ECORRUPT;
     if (a->n_entries) {
         int status = copy_batch(core, entries + skip, a->n_entries);
         if (status != KITH_OK)

@@ -95,7 +95,8 @@ struct kith_core_update {
     uint64_t commit_index;
     enum kith_core_role role;
     bool role_changed;
-    bool more; /* the event is not used up: carry this update out but for applying, then kith_core_continue, before any
+    bool
+        more; /* the event is not used up: carry this update out but for applying, then kith_core_continue, before any
                   other event */
 };
 

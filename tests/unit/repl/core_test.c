@@ -728,13 +728,17 @@ static void damaged_configurations_are_refused(void **state)
     assert_int_equal(kith_core_encode_single(&configuration, 9, "self"), KITH_OK);
     for (size_t length = 0; length <= configuration.length; length++) {
         struct kith_core *core;
+        char *exact = malloc(length + 1); /* so that a step past the end is seen */
+        memcpy(exact, configuration.data, length);
         assert_int_equal(kith_core_open(&core, &options), KITH_OK);
-        assert_int_equal(
-            kith_core_load_entry(core, 1, KITH_ENTRY_CONFIGURATION, kith_slice(configuration.data, length)),
-            KITH_OK);
-        int status = kith_core_start(core, 5, &begin, &update);
+        int status = kith_core_load_entry(core, 1, KITH_ENTRY_CONFIGURATION, kith_slice(exact, length));
+        assert_int_equal(status,
+                         length + 8 > configuration.length && status == KITH_OK ? KITH_OK : KITH_ECORRUPT);
         if (length == configuration.length)
             assert_int_equal(status, KITH_OK);
+        if (status == KITH_OK)
+            assert_int_equal(kith_core_start(core, 5, &begin, &update), KITH_OK);
+        free(exact);
         kith_core_close(core);
     }
     struct kith_core *core;
