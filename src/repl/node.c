@@ -208,7 +208,7 @@ void kith_node_poll(struct kith_node *node)
 
 int64_t kith_node_timeout_ms(const struct kith_node *node)
 {
-    if (node->poll_now || node_checkpoint_is_ready(node))
+    if (node->poll_now || node_checkpoint_is_ready(node) || node_checkpoint_is_due(node))
         return 0;
     uint64_t at = kith_core_timeout_at(node->core);
     if (at == UINT64_MAX)

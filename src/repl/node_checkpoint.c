@@ -274,16 +274,21 @@ int node_checkpoint_start(struct kith_node *node, void (*done)(void *context, in
     return KITH_OK;
 }
 
-void node_checkpoint_start_when_due(struct kith_node *node)
+bool node_checkpoint_is_due(const struct kith_node *node)
 {
     uint64_t limit =
         node->options.checkpoint_log_bytes ? node->options.checkpoint_log_bytes : DEFAULT_LOG_BYTES;
     if (!node->log || node->run || node->failure || limit == UINT64_MAX)
-        return;
+        return false;
     if (limit < node->status.checkpoint_file_bytes / 2)
         limit = node->status.checkpoint_file_bytes / 2;
-    bool due = node->log_bytes_since > limit || node->entries_since > ENTRIES_MAX;
-    if (!due || node->log_bytes_since < node->checkpoint_not_before)
+    return (node->log_bytes_since > limit || node->entries_since > ENTRIES_MAX) &&
+           node->log_bytes_since >= node->checkpoint_not_before;
+}
+
+void node_checkpoint_start_when_due(struct kith_node *node)
+{
+    if (!node_checkpoint_is_due(node))
         return;
     int status = node_checkpoint_start(node, NULL, NULL);
     if (status != KITH_OK) {

@@ -50,7 +50,9 @@ int node_checkpoint_start(struct kith_node *node, void (*done)(void *context, in
 void node_checkpoint_advance(struct kith_node *node);
 /* True when the running checkpoint could yield bytes now. */
 bool node_checkpoint_is_ready(const struct kith_node *node);
-/* Starts one when the log has grown enough. */
+/* The log has grown enough for one, and none runs. */
+bool node_checkpoint_is_due(const struct kith_node *node);
+/* Starts one then. */
 void node_checkpoint_start_when_due(struct kith_node *node);
 /* Drives the running one to its end, blocking. */
 void node_checkpoint_complete(struct kith_node *node);

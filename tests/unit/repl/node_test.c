@@ -327,6 +327,32 @@ static void a_full_disk_refuses_writes_with_a_cure_and_serves_on(void **state)
     }
 }
 
+/* With these modes nothing wakes the node after a submit: it must ask for the poll that starts a checkpoint. */
+static void a_due_checkpoint_is_asked_for_when_nothing_else_wakes_the_node(void **state)
+{
+    for (int mode = KITH_DURABILITY_EVERYSEC; mode <= KITH_DURABILITY_NONE; mode++) {
+        struct crash_fs *disk = crash_fs_open();
+        struct tiny t = {0};
+        struct result r = {0};
+        struct kith_node_options o = options_on(disk, &t, (enum kith_durability)mode);
+        struct kith_node_status status;
+        o.checkpoint_log_bytes = 1 << 16;
+        struct kith_node *node = open_node(&t, &o);
+        for (int i = 0; i < 100; i++) {
+            struct kith_buf payload = {0};
+            kith_buf_append_format(&payload, "%1000d", i);
+            assert_int_equal(kith_node_submit(node, &payload, NULL, note, &r), KITH_OK);
+        }
+        assert_true(kith_node_wants_poll(node));
+        kith_node_poll(node);
+        kith_node_get_status(node, &status);
+        assert_true(status.checkpoint_running || status.checkpoints_done > 0);
+        assert_int_equal(kith_node_close(node), KITH_OK);
+        tiny_fini(&t);
+        crash_fs_close(disk);
+    }
+}
+
 static void a_checkpoint_that_fails_is_reported_and_the_log_goes_on(void **state)
 {
     struct crash_fs *disk = crash_fs_open();
@@ -500,6 +526,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_failing_machine_makes_the_node_read_only, setup, teardown),
         cmocka_unit_test(a_failed_sync_fails_what_waits_for_it_and_all_later_writes),
         cmocka_unit_test(a_full_disk_refuses_writes_with_a_cure_and_serves_on),
+        cmocka_unit_test(a_due_checkpoint_is_asked_for_when_nothing_else_wakes_the_node),
         cmocka_unit_test(a_checkpoint_that_fails_is_reported_and_the_log_goes_on),
         cmocka_unit_test(durability_can_be_changed_while_entries_are_on_their_way),
         cmocka_unit_test(a_done_may_submit_without_end_of_stack),
