@@ -315,41 +315,6 @@ static void client_reply(struct kith_call *call)
     kith_reply_ok(call->reply);
 }
 
-static void client_help(struct kith_call *call)
-{
-    static const char *const lines[] = {
-        "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "GETNAME",
-        "    The name of this connection.",
-        "ID",
-        "    The id of this connection.",
-        "INFO",
-        "    One line about this connection.",
-        "KILL <ip:port>",
-        "    Close the connection of that address.",
-        "KILL <filter> <value> [<filter> <value> ...]",
-        "    Close the connections that match all of ID, ADDR, LADDR, TYPE, USER, MAXAGE; SKIPME (yes|no).",
-        "LIST [TYPE (normal|master|replica|pubsub) | ID <id> [<id> ...]]",
-        "    One line about each connection.",
-        "NO-EVICT (ON|OFF)",
-        "    Accepted: connections are never evicted.",
-        "NO-TOUCH (ON|OFF)",
-        "    Accepted: reads leave no trace in the keys.",
-        "REPLY (ON|OFF|SKIP)",
-        "    Whether replies are sent to this connection.",
-        "SETINFO (LIB-NAME|LIB-VER) <value>",
-        "    The client library and its version.",
-        "SETNAME <name>",
-        "    Give this connection a name.",
-        "HELP",
-        "    This text.",
-    };
-    size_t count = sizeof lines / sizeof lines[0];
-    kith_reply_array(call->reply, count);
-    for (size_t i = 0; i < count; i++)
-        kith_reply_simple(call->reply, lines[i]);
-}
-
 connection_command client_command_find(const char *name)
 {
     static const struct {
@@ -366,7 +331,6 @@ connection_command client_command_find(const char *name)
         {"client|no-evict", client_no_evict},
         {"client|no-touch", client_no_touch},
         {"client|reply", client_reply},
-        {"client|help", client_help},
     };
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(name, commands[i].name) == 0)

@@ -19,7 +19,6 @@ struct app {
     struct kith_node *node;
     int64_t started_ms; /* wall clock */
     unsigned worker_count;
-    bool no_final_checkpoint; /* SHUTDOWN NOSAVE */
     bool signalled;
     char run_id[41];
     size_t memory_peak_bytes;

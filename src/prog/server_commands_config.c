@@ -122,27 +122,6 @@ static void config_rewrite(struct app *app, struct kith_call *call)
                                 app->config_file);
 }
 
-static void config_help(struct app *app, struct kith_call *call)
-{
-    static const char *const lines[] = {
-        "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "GET <pattern> [<pattern> ...]",
-        "    The keys whose names match, and their values.",
-        "SET <name> <value> [<name> <value> ...]",
-        "    Change keys: all of them, or none.",
-        "RESETSTAT",
-        "    Set the counters of INFO to zero.",
-        "REWRITE",
-        "    Not done: the file belongs to the operator.",
-        "HELP",
-        "    This text.",
-    };
-    size_t count = sizeof lines / sizeof lines[0];
-    kith_reply_array(call->reply, count);
-    for (size_t i = 0; i < count; i++)
-        kith_reply_simple(call->reply, lines[i]);
-}
-
 app_command_function app_config_command(const char *name)
 {
     static const struct {
@@ -151,8 +130,7 @@ app_command_function app_config_command(const char *name)
     } commands[] = {{"config|get", config_get},
                     {"config|set", config_set},
                     {"config|resetstat", config_resetstat},
-                    {"config|rewrite", config_rewrite},
-                    {"config|help", config_help}};
+                    {"config|rewrite", config_rewrite}};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(name, commands[i].name) == 0)
             return commands[i].run;

@@ -85,36 +85,12 @@ static void debug_protocol(struct app *app, struct kith_call *call)
                                 "string|integer|double|null|array|set|map|bignum|verbatim|true|false");
 }
 
-static void debug_help(struct app *app, struct kith_call *call)
-{
-    static const char *const lines[] = {
-        "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "DIGEST",
-        "    A hash over all data.",
-        "OBJECT <key>",
-        "    How a value is held.",
-        "PROTOCOL <type>",
-        "    A reply of that kind.",
-        "SET-ACTIVE-EXPIRE (0|1)",
-        "    Whether keys past their time are removed in the background.",
-        "SLEEP <seconds>",
-        "    Stop the server for a while.",
-        "HELP",
-        "    This text.",
-    };
-    size_t count = sizeof lines / sizeof lines[0];
-    kith_reply_array(call->reply, count);
-    for (size_t i = 0; i < count; i++)
-        kith_reply_simple(call->reply, lines[i]);
-}
-
 app_command_function app_debug_command(const char *name)
 {
     static const struct {
         const char *name;
         app_command_function run;
-    } commands[] = {{"debug|help", debug_help},
-                    {"debug|sleep", debug_sleep},
+    } commands[] = {{"debug|sleep", debug_sleep},
                     {"debug|set-active-expire", debug_set_active_expire},
                     {"debug|protocol", debug_protocol}};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)

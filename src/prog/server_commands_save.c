@@ -80,9 +80,10 @@ static void lastsave(struct app *app, struct kith_call *call)
 
 static void shutdown_server(struct app *app, struct kith_call *call)
 {
+    bool nosave = false;
     for (size_t i = 1; i < call->argc; i++) {
         if (kith_call_is(call, i, "NOSAVE")) {
-            app->no_final_checkpoint = true;
+            nosave = true;
         } else if (kith_call_is(call, i, "ABORT")) {
             kith_reply_error(call->reply, "ERR No shutdown in progress.");
             return;
@@ -93,6 +94,8 @@ static void shutdown_server(struct app *app, struct kith_call *call)
         }
     }
     KITH_INFO("client %llu asked for the shutdown", (unsigned long long)call->session->id);
+    if (nosave)
+        kith_node_skip_final_checkpoint(app->node);
     kith_server_stop(app->server);
 }
 

@@ -515,6 +515,11 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
 /* --- closing and the small rest
  * -------------------------------------------------------------------------------- */
 
+void kith_node_skip_final_checkpoint(struct kith_node *node)
+{
+    node->options.no_final_checkpoint = true;
+}
+
 int kith_node_close(struct kith_node *node)
 {
     if (!node)

@@ -71,6 +71,8 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
  * the options allow it, and frees the node. Returns the status of that flush: 0, or why something may not
  * have reached the disk. close(NULL) is safe. */
 int kith_node_close(struct kith_node *node);
+/* As no_final_checkpoint: close writes none. */
+void kith_node_skip_final_checkpoint(struct kith_node *node);
 
 /* Appends one entry. `payload` is taken on success (it is then as after init) and untouched on failure.
  * `done(context, status)` runs exactly once on success of this call, on this thread: from poll, close, or,

@@ -1,6 +1,7 @@
 /* The rows of commands that the host does (the server: connections, configuration, files). They are here
  * because every command is a row of the one table; handlers are in src/net and src/prog. */
 #include "engine/commands/groups.h"
+#include "engine/commands/help.h"
 
 enum {
     SESSION = KITH_CMD_SESSION | KITH_CMD_HOST | KITH_CMD_NOSCRIPT | KITH_CMD_LOADING | KITH_CMD_STALE,
@@ -8,6 +9,7 @@ enum {
     ADMIN = KITH_CMD_HOST | KITH_CMD_ADMIN | KITH_CMD_NOSCRIPT,
     ADMIN_ANY_TIME = ADMIN | KITH_CMD_LOADING | KITH_CMD_STALE,
     CONTAINER = KITH_CMD_SUBCOMMANDS,
+    HELP = KITH_CMD_LOADING | KITH_CMD_STALE,
 };
 
 /* clang-format off */
@@ -32,8 +34,8 @@ const struct kith_command kith_host_commands[] = {
      .summary = "A container for client connection commands.", .syntax = ""},
     {CONNECTION("client|getname", 2, SESSION), .since = "2.6.9", .complexity = "O(1)",
      .summary = "Returns the name of the connection.", .syntax = ""},
-    {CONNECTION("client|help", 2, SESSION), .since = "5.0.0", .complexity = "O(1)",
-     .summary = "Returns helpful text about the subcommands.", .syntax = ""},
+    {CONNECTION("client|help", 2, HELP), .since = "5.0.0", .complexity = "O(1)",
+     .summary = "Returns helpful text about the subcommands.", .syntax = "", .handler = kith_help_command},
     {CONNECTION("client|id", 2, SESSION), .since = "5.0.0", .complexity = "O(1)",
      .summary = "Returns the id of the connection.", .syntax = ""},
     {CONNECTION("client|info", 2, SESSION), .since = "6.2.0", .complexity = "O(1)",
@@ -61,8 +63,8 @@ const struct kith_command kith_host_commands[] = {
      .summary = "A container for server configuration commands.", .syntax = ""},
     {SERVER("config|get", -3, ADMIN_ANY_TIME), .since = "2.0.0", .complexity = "O(N) where N is the number of keys of the configuration",
      .summary = "Returns the configuration keys that match, with their values.", .syntax = "parameter [parameter ...]"},
-    {SERVER("config|help", 2, ADMIN_ANY_TIME), .since = "5.0.0", .complexity = "O(1)",
-     .summary = "Returns helpful text about the subcommands.", .syntax = ""},
+    {SERVER("config|help", 2, HELP), .since = "5.0.0", .complexity = "O(1)",
+     .summary = "Returns helpful text about the subcommands.", .syntax = "", .handler = kith_help_command},
     {SERVER("config|resetstat", 2, ADMIN_ANY_TIME), .since = "2.0.0", .complexity = "O(1)",
      .summary = "Sets the counters of INFO to zero.", .syntax = ""},
     {SERVER("config|rewrite", 2, ADMIN_ANY_TIME), .since = "2.8.0", .complexity = "O(1)",
@@ -72,8 +74,8 @@ const struct kith_command kith_host_commands[] = {
      .syntax = "parameter value [parameter value ...]"},
     {SERVER("debug", -2, CONTAINER), .since = "1.0.0", .complexity = "Depends on subcommand.",
      .summary = "A container for debugging commands.", .syntax = ""},
-    {SERVER("debug|help", 2, ADMIN_ANY_TIME), .since = "1.0.0", .complexity = "O(1)",
-     .summary = "Returns helpful text about the subcommands.", .syntax = ""},
+    {SERVER("debug|help", 2, HELP), .since = "1.0.0", .complexity = "O(1)",
+     .summary = "Returns helpful text about the subcommands.", .syntax = "", .handler = kith_help_command},
     {SERVER("debug|protocol", 3, ADMIN_ANY_TIME), .since = "6.0.0", .complexity = "O(1)",
      .summary = "Returns a reply of the kind asked for.", .syntax = "type"},
     {SERVER("debug|set-active-expire", 3, ADMIN_ANY_TIME), .since = "2.8.0", .complexity = "O(1)",
