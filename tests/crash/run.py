@@ -2,7 +2,7 @@
 """tests/crash/run.py [--kills N] [--seed S]: kill -9 at a random moment of mixed writes, again and again on one folder.
 
 Four connections write with `durability always`, each a pipeline of its own keys; checkpoints are asked for in the middle
-of it; sometimes the server is killed again while it recovers. After each restart every connection's keys must hold
+of it; the sizes of its files change; sometimes it is killed again while it recovers. After each restart every connection's keys must hold
 exactly what was acknowledged plus a prefix of what was not: so nothing acknowledged is lost, nothing is applied twice,
 and no command (MSET, HSET and ZADD of several) is half applied. At the end a quiet stop and a start must change nothing,
 and `kith check` must find the folder sound. One case a kill, one for each of the two ends."""
@@ -23,6 +23,9 @@ import servers  # noqa: E402
 from resp import Client, Closed, Error  # noqa: E402
 
 WRITERS = 4
+# Small files, so that segments end and checkpoints begin all the time; and what users run.
+SETTINGS = [["--log-segment-size", "1mb", "--checkpoint-log-size", "2mb"],
+            ["--log-segment-size", "4mb", "--checkpoint-log-size", "1mb"], []]
 
 
 class Connection(threading.Thread):
@@ -74,7 +77,8 @@ def load_and_kill(server, writers, rng):
 
 
 def restart(server, rng):
-    """Starts it, at times with another kill while it recovers."""
+    """Starts it, with other settings, and at times with another kill while it recovers."""
+    server.argv = server.argv[:server.argv.index("--durability") + 2] + rng.choice(SETTINGS)
     if rng.random() < 0.25:
         argv = [a % {"port": servers.free_port(), "dir": server.folder} for a in server.argv]
         half = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=server.folder)
