@@ -16,7 +16,7 @@ BITMAP = ("SETBIT", "GETBIT", "BITCOUNT", "BITPOS", "BITOP", "BITFIELD", "BITFIE
 
 
 
-def reads_as_zero(c):
+def has_zero_byte(c):
     """Redis reads a bound of a score range with strtod up to the first zero byte, so that bytes behind one do not count.
     Kith says that they are no number (docs/compatibility.md); in a write the two would go different ways from there."""
     return re.search("COUNT$|SCORE|ZRANGE", c[0]) and any(a == b"\x00\xff" for a in c[2:])
@@ -40,7 +40,7 @@ class Maker:
             return c
         if self.r.random() < 0.06:
             c = self.broken(c)
-            if reads_as_zero(c):
+            if has_zero_byte(c):
                 return self.next()
         if self.r.random() < 0.05:
             c[0] = "".join(ch.lower() if self.r.random() < .5 else ch for ch in c[0])
@@ -134,7 +134,7 @@ class Maker:
         x = self.r.random()
         if x < 0.6:
             return self.pick("", "", "(") + str(self.r.randint(-10, 10))
-        return self.pick("-inf", "-inf", "+inf", "inf", "1.5", "(1.5", "(inf") if x < 0.96 else self.pick("abc", "(x", "[1")
+        return self.pick("-inf", "-inf", "+inf", "inf", "1.5", "(1.5", "(inf") if x < 0.96 else self.pick("abc", "(x", "[1", "(", "")
 
     def lex(self):
         x = self.r.random()

@@ -36,11 +36,10 @@ SCORED = {"ZSCORE", "ZMSCORE", "ZINCRBY", "ZADD", "ZRANGE", "ZREVRANGE", "ZRANGE
 # What may differ: (command names, an expression that our reply matches, one that the arguments match). The reasons are in
 # docs/compatibility.md under the same words.
 ALLOWED = [
-    ("BITPOS of an empty string", r"BITPOS", r"\(integer\) 0", r" 0"),
-    ("cursors", r"SCAN|HSCAN|ZSCAN", r"ERR invalid cursor", r"\\x00|\x00"),
+    ("a zero byte in a cursor", r"SCAN|HSCAN|ZSCAN", r"ERR invalid cursor", r"\x00"),
     ("COMMAND GETKEYS", r"COMMAND", r"ERR The command has no key arguments", r"(?i)^GETKEYS \S+$"),
-    ("OBJECT ENCODING", r"OBJECT", r"embstr|raw|int|listpack", r"(?i)^ENCODING"),
-    ("random counts", r"@HRANDFIELD|@ZRANDMEMBER", r"", r" -?922337203685477580[78]"),
+    ("OBJECT ENCODING", r"OBJECT", r"embstr|raw|int", r"(?i)^ENCODING"),
+    ("random counts", r"@HRANDFIELD|@ZRANDMEMBER", r"ERR value is out of range, a count must be", r" -?922337203685477580[78]"),
     ("ZINCRBY takes no options", r"ZINCRBY", r"ERR value is not a valid float", r" (NX|XX|GT|LT|CH|INCR) "),
     ("ZRANK WITHSCORE", r"ZRANK|ZREVRANK", r"ERR syntax error", r""),
 ]
@@ -106,11 +105,17 @@ def same(command, a, b):
     return a == b and same_kinds(a, b)
 
 
+met = {}  # how often each allowed difference was seen
+
+
 def allowed(command, a, b):
     arguments = b" ".join(text(x) for x in command[1:]).decode("latin1")
     words = repr(b) if isinstance(b, (tuple, str)) else show(b)
-    return any(re.fullmatch(names, name_of(command)) and re.search(ours, words) and re.search(given, arguments)
-               for _, names, ours, given in ALLOWED) 
+    for what, names, ours, given in ALLOWED:
+        if re.fullmatch(names, name_of(command)) and re.search(ours, words) and re.search(given, arguments):
+            met[what] = met.get(what, 0) + 1
+            return True
+    return False
 
 
 # Questions that take several commands; each gives a value that must be equal on both servers.
@@ -402,6 +407,8 @@ def main():
     failed = len(bad)
     for name, times in sorted(bad.items()):
         print("%s differed in %d of %d epochs" % (name, times, played // EPOCH))
+    print("differences that docs/compatibility.md lists: %s" % (
+        ", ".join("%s (%d)" % (what, n) for what, n in sorted(met.items())) or "none met"))
     print("%d commands, seeds %d to %d%s" % (played, args.seed, args.seed + played // EPOCH - 1,
                                              "" if bitmaps else "; kithd has no bitmap commands"))
     line = "%d passed, %d failed" % (len(seen - set(bad)), failed)
