@@ -469,8 +469,8 @@ static void node_free(struct kith_node *node)
         node->head = entry->next;
         kith_log_entry_release(&entry->log);
     }
-    kith_pool_close(node->keeper);
     (void)kith_log_close(node->log); /* after a failed open, or already closed: nothing was promised */
+    kith_pool_close(node->keeper);
     kith_core_close(node->core);
     kith_store_close(node->store);
     free((char *)node->options.dir);
@@ -496,13 +496,13 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
     set_now(node);
     int status =
         in_memory || node->options.dir ? KITH_OK : kith_error_set(error, KITH_ENOMEM, "out of memory");
-    if (status == KITH_OK)
-        status = in_memory ? open_in_memory(node, error) : open_folder(node, error);
     if (status == KITH_OK && !in_memory) {
         status = kith_pool_open(&node->keeper, 1, options->wake, options->wake_context);
         if (status != KITH_OK)
             kith_error_set(error, status, "no thread for checkpoints: %s", kith_status_text(status));
     }
+    if (status == KITH_OK)
+        status = in_memory ? open_in_memory(node, error) : open_folder(node, error);
     if (status != KITH_OK) {
         node_free(node);
         return status;

@@ -8,7 +8,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/os.h"
-#include "base/varint.h"
+#include "store/segment_maker.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -47,8 +47,9 @@ struct kith_log {
     atomic_bool wake_pending;
 
     /* the thread's own */
+    struct kith_segment_maker *maker;
     struct kith_file *file;
-    uint64_t sequence, salt, file_bytes, offset, synced_offset;
+    uint64_t sequence, asked_for, salt, file_bytes, offset, synced_offset;
     uint64_t written_index, written_truncations;
     uint64_t last_sync_ns;
     char *staging;
@@ -72,49 +73,19 @@ static void path_of(const struct kith_log *log, char out[4096], const char *name
 /* --- segments
  * ------------------------------------------------------------------------------------------------ */
 
-/* Makes the file of the next segment, durable under its name, with room for at least `need` bytes of records.
- */
-static int create_segment(struct kith_log *log, uint64_t first_index, uint64_t need, struct kith_file **out)
+/* Begins the next segment; the old file, if any, is closed. */
+static int take_segment(struct kith_log *log, uint64_t first_index, uint64_t need)
 {
-    struct kith_fs *fs = log->options.fs;
-    char name[KITH_SEGMENT_NAME_BYTES], path[4096], temporary[4096];
-    char *page = malloc(KITH_SEGMENT_HEADER_BYTES);
-    struct kith_file *file = NULL;
-    if (!page)
-        return KITH_ENOMEM;
-    uint64_t size = log->options.segment_bytes;
-    if (size < KITH_SEGMENT_HEADER_BYTES + need)
-        size = KITH_SEGMENT_HEADER_BYTES + need;
-    struct kith_segment_header header = {
-        .folder_id = log->options.folder_id, .sequence = log->sequence + 1, .created_ms = kith_os_wall_ms()};
-    kith_os_random(&header.salt, sizeof header.salt);
-    kith_segment_encode_header(page, &header);
-    kith_segment_name(name, header.sequence, first_index);
-    path_of(log, path, name);
-    path_of(log, temporary, "log-next.tmp");
-
-    int status = fs->open(fs, temporary, KITH_FS_WRITE | KITH_FS_CREATE | KITH_FS_EMPTY, &file);
-    if (status == KITH_OK)
-        status = fs->preallocate(file, size);
-    struct kith_slice piece = kith_slice(page, KITH_SEGMENT_HEADER_BYTES);
-    if (status == KITH_OK)
-        status = fs->write(file, &piece, 1, 0);
-    if (status == KITH_OK)
-        status = fs->sync(file, KITH_FS_SYNC_ALL);
-    if (status == KITH_OK)
-        status = fs->rename(fs, temporary, path);
-    if (status == KITH_OK)
-        status = fs->sync_folder(fs, log->options.dir);
-    free(page);
-    if (status != KITH_OK) {
-        kith_file_close(file);
+    struct kith_new_segment segment;
+    int status = kith_segment_maker_take(log->maker, log->sequence + 1, first_index, need, &segment);
+    if (status != KITH_OK)
         return status;
-    }
-    log->sequence = header.sequence;
-    log->salt = header.salt;
-    log->file_bytes = size;
+    kith_file_close(log->file);
+    log->file = segment.file;
+    log->sequence = segment.sequence;
+    log->salt = segment.salt;
+    log->file_bytes = segment.bytes;
     log->offset = log->synced_offset = KITH_SEGMENT_HEADER_BYTES;
-    *out = file;
     return KITH_OK;
 }
 
@@ -213,13 +184,10 @@ static int roll(struct kith_log *log, uint64_t next_index, uint64_t term, uint64
     int status = seal_segment(log, next_index, term);
     if (status != KITH_OK)
         return status;
-    struct kith_file *file;
     uint64_t sealed_bytes = log->offset;
-    status = create_segment(log, next_index, need, &file);
+    status = take_segment(log, next_index, need);
     if (status != KITH_OK)
         return status;
-    log->options.fs->close(log->file);
-    log->file = file;
     pthread_mutex_lock(&log->mutex);
     log->segments[log->segment_count - 1].bytes = sealed_bytes;
     status =
@@ -242,6 +210,10 @@ static int write_entry(struct kith_log *log, const struct kith_log_entry *entry)
                                  .synced = log->synced_offset,
                                  .payload = kith_buf_slice(&entry->payload)};
     int status = put_record(log, &record);
+    if (log->offset > log->file_bytes / 2 && log->asked_for <= log->sequence) {
+        log->asked_for = log->sequence + 1; /* once: when it fails, the roll tries again and tells */
+        kith_segment_maker_prepare(log->maker, log->asked_for);
+    }
     if (status == KITH_OK) {
         bool truncates = entry->kind == KITH_RECORD_TRUNCATE;
         log->written_index = truncates ? entry->index - 1 : entry->index;
@@ -402,6 +374,7 @@ static void conditions_init(struct kith_log *log)
 
 static void log_free(struct kith_log *log)
 {
+    kith_segment_maker_close(log->maker);
     kith_file_close(log->file);
     pthread_cond_destroy(&log->work);
     pthread_cond_destroy(&log->moved);
@@ -429,10 +402,17 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
     log->staging = malloc(STAGING_BYTES);
     if (!log->staging)
         status = KITH_ENOMEM;
+    struct kith_segment_maker_options making = {.fs = options->fs,
+                                                .dir = options->dir,
+                                                .folder_id = options->folder_id,
+                                                .segment_bytes = options->segment_bytes,
+                                                .helper = options->helper};
+    if (status == KITH_OK)
+        status = kith_segment_maker_open(&log->maker, &making);
     for (size_t i = 0; i < old_count && status == KITH_OK; i++)
         status = list_segment(log, old[i]);
     if (status == KITH_OK)
-        status = create_segment(log, options->next_index, 0, &log->file);
+        status = take_segment(log, options->next_index, 0);
     if (status == KITH_OK)
         status = list_segment(
             log, (struct kith_log_segment){log->sequence, options->next_index, KITH_SEGMENT_HEADER_BYTES});

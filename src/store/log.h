@@ -11,6 +11,7 @@
 #ifndef KITH_STORE_LOG_H
 #define KITH_STORE_LOG_H
 
+#include "base/task.h"
 #include "store/segment.h"
 
 #include <stdatomic.h>
@@ -46,6 +47,7 @@ struct kith_log_options {
     uint64_t segment_bytes; /* as long as records fit; a longer record gets a segment of its own */
     uint64_t queue_bytes;   /* append blocks while more than this waits */
     enum kith_log_sync sync;
+    struct kith_executor helper; /* makes segments ahead of time; submit NULL: none. Outlives the log */
     void (*wake)(
         void *context); /* from the log thread: there is news; once until kith_log_synced is called */
     void *wake_context;

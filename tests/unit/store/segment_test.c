@@ -299,6 +299,32 @@ static void trimming_keeps_what_recovery_needs(void **state)
     crash_fs_close(disk);
 }
 
+static void segments_made_ahead_are_taken_and_none_is_left_behind(void **state)
+{
+    struct kith_pool *pool;
+    assert_int_equal(kith_pool_open(&pool, 1, NULL, NULL), KITH_OK);
+    for (int round = 0; round < 20; round++) {
+        struct crash_fs *disk = crash_fs_open();
+        struct kith_log_options options = options_for(disk);
+        struct kith_log *log;
+        options.helper = kith_pool_executor(pool);
+        assert_int_equal(kith_log_open(&log, &options, NULL, 0, NULL), KITH_OK);
+        for (uint64_t i = 1; i <= 100; i++) {
+            kith_log_append(log, entry_of(i, KITH_RECORD_COMMAND, i == 77 ? 100000 : 1000));
+            if (i % 8 == (uint64_t)round % 8)
+                assert_int_equal(kith_log_flush(log), KITH_OK);
+        }
+        assert_int_equal(kith_log_close(log), KITH_OK);
+        assert_null(crash_fs_find(disk, DIR "/log-next.tmp", 0));
+        uint64_t total = 0;
+        for (size_t n = 0; crash_fs_find(disk, DIR "/log-", n); n++)
+            total++;
+        assert_true(total >= 4);
+        crash_fs_close(disk);
+    }
+    kith_pool_close(pool);
+}
+
 static void after_a_failed_sync_nothing_is_written_any_more(void **state)
 {
     struct crash_fs *disk = crash_fs_open();
@@ -404,6 +430,7 @@ int main(void)
         cmocka_unit_test(zeros_and_records_of_another_place_never_validate),
         cmocka_unit_test(truncations_are_records_and_are_counted),
         cmocka_unit_test(trimming_keeps_what_recovery_needs),
+        cmocka_unit_test(segments_made_ahead_are_taken_and_none_is_left_behind),
         cmocka_unit_test(after_a_failed_sync_nothing_is_written_any_more),
         cmocka_unit_test(a_full_disk_stops_the_log_with_a_cure),
         cmocka_unit_test(a_full_queue_makes_the_caller_wait),
