@@ -165,7 +165,8 @@ static int posix_write(struct kith_file *file, const struct kith_slice *pieces, 
 static int posix_sync(struct kith_file *file, enum kith_fs_sync how)
 {
     int rc = how == KITH_FS_SYNC_DATA ? fdatasync(fd_of(file)) : fsync(fd_of(file));
-    return rc == 0 ? KITH_OK : last_error(); /* never again after a failure: the kernel may have dropped the pages */
+    return rc == 0 ? KITH_OK
+                   : last_error(); /* never again after a failure: the kernel may have dropped the pages */
 }
 
 static int posix_size(struct kith_file *file, uint64_t *out)

@@ -1,12 +1,9 @@
 /* The adapter to libraft's raft_step(), with the guards its core needs. libraft keeps only terms of entries
  * (its "trail"), never their payloads; what crosses this file in either direction is borrowed or copied here.
  */
-#include "repl/core.h"
-
 #include "base/assert.h"
-#include "base/varint.h"
+#include "repl/core_internal.h"
 
-#include <raft.h>
 #include <stdlib.h>
 
 static_assert(RAFT_VERSION_NUMBER / 100 == 22, "the guards below were found against 0.22");
@@ -17,61 +14,6 @@ static_assert((int)KITH_CORE_APPEND == RAFT_APPEND_ENTRIES && (int)KITH_CORE_TIM
               "kinds are handed through");
 static_assert((int)KITH_CORE_STANDBY == RAFT_STANDBY && (int)KITH_CORE_SPARE == RAFT_SPARE,
               "roles are handed through");
-
-struct payload {
-    struct payload *next;
-    char bytes[];
-};
-
-struct kith_core {
-    struct raft raft;
-    struct raft_entry *loaded; /* before start */
-    struct payload *payloads;  /* of the configurations among them */
-    uint64_t loaded_count, loaded_capacity;
-
-    struct raft_entry *raft_entries; /* of the running submit or receive */
-    struct kith_core_entry *entries; /* of the last update */
-    size_t entries_capacity;
-    struct kith_core_message *messages;
-    size_t messages_capacity;
-    void *batch; /* payload copies of the last receive */
-
-    uint64_t truncations; /* issued in updates of this run */
-    uint64_t last_index;  /* of the log as the driver knows it */
-    bool snapshot_held;   /* an installation runs; metadata below */
-    struct raft_snapshot_metadata held;
-    struct kith_core_snapshot install;
-    void *install_configuration;
-
-    const struct kith_core_message *receiving; /* with `more`: what is left of it */
-    uint32_t received;
-    uint64_t now;
-    enum kith_core_role role;
-};
-
-static int status_of(int rv)
-{
-    switch (rv) {
-    case 0:
-        return KITH_OK;
-    case RAFT_NOMEM:
-        return KITH_ENOMEM;
-    case RAFT_NOTLEADER:
-    case RAFT_LEADERSHIPLOST:
-        return KITH_EAGAIN;
-    case RAFT_CANTCHANGE:
-    case RAFT_BUSY:
-        return KITH_EBUSY;
-    case RAFT_MALFORMED:
-    case RAFT_CORRUPT:
-    case RAFT_SHUTDOWN: /* a committed entry conflicts: never apply anything again */
-        return KITH_ECORRUPT;
-    case RAFT_NOSPACE:
-        return KITH_ENOSPC;
-    default:
-        return KITH_EINVAL;
-    }
-}
 
 static enum kith_core_role role_of(const struct raft *r)
 {
@@ -93,52 +35,15 @@ static bool is_only_voter(const struct raft_configuration *c, uint64_t id)
     return self;
 }
 
-/* --- configurations
- * ---------------------------------------------------------------------------------------------- */
-
-/* libraft's decoder believes every length, and walks past the end. Its encoding: u8 1, u64 count, then for each member
- * u64 id, the address with its NUL, u8 role. */
-static bool is_configuration(struct kith_slice encoded)
-{
-    struct kith_reader r = kith_reader(encoded);
-    bool good = kith_reader_u8(&r) == 1;
-    uint64_t count = kith_reader_u64(&r);
-    for (uint64_t i = 0; i < count && good && !r.failed; i++) {
-        good = kith_reader_u64(&r) != 0;
-        const char *end = r.length ? memchr(r.data, 0, r.length) : NULL;
-        good = good && end;
-        if (good)
-            kith_reader_bytes(&r, (uint64_t)(end - r.data) + 1);
-        good = good && kith_reader_u8(&r) <= KITH_CORE_SPARE;
-    }
-    return good && !r.failed;
-}
-
-static int decode_configuration(struct raft_configuration *out, struct kith_slice encoded)
-{
-    struct raft_buffer buffer = {(void *)encoded.data, encoded.length};
-    int rv = is_configuration(encoded) ? raft_configuration_decode(&buffer, out) : RAFT_MALFORMED;
-    if (rv != 0)
-        raft_configuration_init(out);
-    return status_of(rv);
-}
-
-static int encode_configuration(struct kith_slice *out, const struct raft_configuration *configuration)
-{
-    struct raft_buffer buffer;
-    int rv = raft_configuration_encode(configuration, &buffer);
-    if (rv == 0)
-        *out = kith_slice(buffer.base, buffer.len);
-    return status_of(rv);
-}
+/* --- configurations --- */
 
 int kith_core_encode_single(struct kith_slice *out, uint64_t node_id, const char *address)
 {
     struct raft_configuration configuration;
     raft_configuration_init(&configuration);
-    int status = status_of(raft_configuration_add(&configuration, node_id, address, RAFT_VOTER));
+    int status = core_status(raft_configuration_add(&configuration, node_id, address, RAFT_VOTER));
     if (status == KITH_OK)
-        status = encode_configuration(out, &configuration);
+        status = core_encode_configuration(out, &configuration);
     raft_configuration_close(&configuration);
     return status;
 }
@@ -146,11 +51,10 @@ int kith_core_encode_single(struct kith_slice *out, uint64_t node_id, const char
 int kith_core_encode_configuration(const struct kith_core *core, struct kith_slice *out, uint64_t *index)
 {
     *index = core->raft.configuration_committed_index;
-    return encode_configuration(out, &core->raft.configuration_committed);
+    return core_encode_configuration(out, &core->raft.configuration_committed);
 }
 
-/* --- the object
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the object --- */
 
 int kith_core_open(struct kith_core **out, const struct kith_core_options *options)
 {
@@ -221,7 +125,7 @@ int kith_core_load_entry(struct kith_core *core, uint64_t term, enum kith_entry_
     }
     struct raft_entry entry = {.term = term, .type = (enum raft_entry_type)kind};
     if (kind == KITH_ENTRY_CONFIGURATION) {
-        if (!is_configuration(payload))
+        if (!core_is_configuration(payload))
             return KITH_ECORRUPT;
         struct payload *copy = malloc(sizeof *copy + payload.length);
         if (!copy)
@@ -252,10 +156,9 @@ uint64_t kith_core_loaded_count(const struct kith_core *core)
     return core->loaded_count;
 }
 
-/* --- updates
- * ------------------------------------------------------------------------------------------------------- */
+/* --- updates --- */
 
-static int reserve_entries(struct kith_core *core, size_t count)
+int core_reserve_entries(struct kith_core *core, size_t count)
 {
     if (count <= core->entries_capacity)
         return KITH_OK;
@@ -274,66 +177,6 @@ static int reserve_entries(struct kith_core *core, size_t count)
     return KITH_OK;
 }
 
-static void convert_message(struct kith_core *core, struct kith_core_message *out,
-                            const struct raft_message *m)
-{
-    *out = (struct kith_core_message){.kind = (enum kith_core_message_kind)m->type,
-                                      .peer = m->server_id,
-                                      .peer_address = m->server_address};
-    switch (m->type) {
-    case RAFT_APPEND_ENTRIES:
-        out->version = m->append_entries.version;
-        out->term = m->append_entries.term;
-        out->append.previous_index = m->append_entries.prev_log_index;
-        out->append.previous_term = m->append_entries.prev_log_term;
-        out->append.commit_index = m->append_entries.leader_commit;
-        out->append.count = m->append_entries.n_entries;
-        break;
-    case RAFT_APPEND_ENTRIES_RESULT:
-        out->version = m->append_entries_result.version;
-        out->term = m->append_entries_result.term;
-        out->append_result.rejected = m->append_entries_result.rejected;
-        out->append_result.last_index = m->append_entries_result.last_log_index;
-        out->append_result.features = m->append_entries_result.features;
-        out->append_result.capacity = m->append_entries_result.capacity;
-        break;
-    case RAFT_REQUEST_VOTE:
-        out->version = m->request_vote.version;
-        out->term = m->request_vote.term;
-        out->vote.candidate = m->request_vote.candidate_id;
-        out->vote.last_index = m->request_vote.last_log_index;
-        out->vote.last_term = m->request_vote.last_log_term;
-        out->vote.disrupt_leader = m->request_vote.disrupt_leader;
-        out->vote.pre_vote = m->request_vote.pre_vote;
-        break;
-    case RAFT_REQUEST_VOTE_RESULT:
-        out->version = m->request_vote_result.version;
-        out->term = m->request_vote_result.term;
-        out->vote_result.granted = m->request_vote_result.vote_granted;
-        out->vote_result.pre_vote = m->request_vote_result.pre_vote;
-        out->vote_result.features = m->request_vote_result.features;
-        out->vote_result.capacity = m->request_vote_result.capacity;
-        /* Guard: the core rejects a pre-vote with the asker's own term, so that after a leadership transfer
-         * an old leader asks for ever and never learns the new term. */
-        if (out->vote_result.pre_vote && !out->vote_result.granted && core->raft.current_term > out->term)
-            out->term = core->raft.current_term;
-        break;
-    case RAFT_INSTALL_SNAPSHOT:
-        out->version = m->install_snapshot.version;
-        out->term = m->install_snapshot.term;
-        out->install.index = m->install_snapshot.last_index;
-        out->install.term = m->install_snapshot.last_term;
-        out->install.configuration_index = m->install_snapshot.conf_index;
-        break;
-    case RAFT_TIMEOUT_NOW:
-        out->version = m->timeout_now.version;
-        out->term = m->timeout_now.term;
-        out->timeout_now.last_index = m->timeout_now.last_log_index;
-        out->timeout_now.last_term = m->timeout_now.last_log_term;
-        break;
-    }
-}
-
 static void update_messages(struct kith_core *core, const struct raft_update *u,
                             struct kith_core_update *update)
 {
@@ -345,7 +188,7 @@ static void update_messages(struct kith_core *core, const struct raft_update *u,
         core->messages_capacity = u->messages.n;
     }
     for (unsigned i = 0; i < u->messages.n; i++)
-        convert_message(core, &core->messages[i], &u->messages.batch[i]);
+        core_convert_outgoing(&core->messages[i], &u->messages.batch[i], core->raft.current_term);
     update->messages = core->messages;
     update->message_count = u->messages.n;
 }
@@ -380,7 +223,7 @@ static int update_install(struct kith_core *core, const struct raft_update *u,
     core->snapshot_held = true;
     core->held = u->snapshot.metadata;
     raft_free(u->snapshot.chunk.base);
-    int status = encode_configuration(&encoded, &core->held.configuration);
+    int status = core_encode_configuration(&encoded, &core->held.configuration);
     if (status != KITH_OK)
         return status;
     core->install_configuration = (void *)encoded.data;
@@ -394,7 +237,7 @@ static int update_install(struct kith_core *core, const struct raft_update *u,
     return KITH_OK;
 }
 
-static int step(struct kith_core *core, struct raft_event *event, struct kith_core_update *update)
+int core_step(struct kith_core *core, struct raft_event *event, struct kith_core_update *update)
 {
     struct raft_update u;
     event->time = core->now;
@@ -404,7 +247,7 @@ static int step(struct kith_core *core, struct raft_event *event, struct kith_co
     /* Entries can be appended (a barrier) by an event that then fails only with KITH_ENOMEM half-way through
      * becoming leader; the driver ends the node on that. */
     if (rv != 0)
-        return status_of(rv);
+        return core_status(rv);
     enum kith_core_role role = role_of(&core->raft);
     *update = (struct kith_core_update){.term = core->raft.current_term,
                                         .voted_for = core->raft.voted_for,
@@ -422,14 +265,14 @@ static int step(struct kith_core *core, struct raft_event *event, struct kith_co
             return status;
     }
     if (u.flags & (RAFT_UPDATE_ENTRIES)) {
-        if (reserve_entries(core, u.entries.n) != KITH_OK)
+        if (core_reserve_entries(core, u.entries.n) != KITH_OK)
             return KITH_ENOMEM;
         update_entries(core, &u, update);
     }
     return KITH_OK;
 }
 
-static void begin_event(struct kith_core *core, uint64_t now_ms)
+void core_begin_event(struct kith_core *core, uint64_t now_ms)
 {
     free(core->batch);
     core->batch = NULL;
@@ -438,8 +281,7 @@ static void begin_event(struct kith_core *core, uint64_t now_ms)
         core->now = now_ms + 1000;
 }
 
-/* --- events
- * -------------------------------------------------------------------------------------------------------- */
+/* --- events --- */
 
 /* The configuration in force once everything loaded counts. */
 static int latest_configuration(const struct kith_core *core, const struct kith_core_snapshot *snapshot,
@@ -448,10 +290,10 @@ static int latest_configuration(const struct kith_core *core, const struct kith_
     for (uint64_t i = core->loaded_count; i > 0; i--) {
         const struct raft_entry *e = &core->loaded[i - 1];
         if (e->type == RAFT_CHANGE)
-            return decode_configuration(out, kith_slice(e->buf.base, e->buf.len));
+            return core_decode_configuration(out, kith_slice(e->buf.base, e->buf.len));
     }
     if (snapshot)
-        return decode_configuration(out, snapshot->configuration);
+        return core_decode_configuration(out, snapshot->configuration);
     raft_configuration_init(out);
     return KITH_OK;
 }
@@ -471,7 +313,7 @@ int kith_core_start(struct kith_core *core, uint64_t now_ms, const struct kith_c
     bool alone = is_only_voter(&latest, core->raft.id);
     raft_configuration_close(&latest);
     if (status == KITH_OK && snapshot) {
-        status = decode_configuration(&metadata.configuration, snapshot->configuration);
+        status = core_decode_configuration(&metadata.configuration, snapshot->configuration);
         metadata.index = snapshot->index;
         metadata.term = snapshot->term;
         metadata.configuration_index = snapshot->configuration_index;
@@ -479,14 +321,14 @@ int kith_core_start(struct kith_core *core, uint64_t now_ms, const struct kith_c
     }
     if (status != KITH_OK)
         return status;
-    begin_event(core, now_ms);
+    core_begin_event(core, now_ms);
     event.start.term = start->term + alone;
     event.start.voted_for = alone ? core->raft.id : start->voted_for;
     event.start.start_index = start->first_index;
     event.start.entries = core->loaded;
     event.start.n_entries = (unsigned)core->loaded_count;
     core->last_index = start->first_index - 1 + core->loaded_count;
-    status = step(core, &event, update);
+    status = core_step(core, &event, update);
     if (status != KITH_OK && core->raft.state == RAFT_FOLLOWER)
         core->loaded = NULL; /* libraft frees it when it cannot load it, but not when the election fails */
     drop_loaded(core);
@@ -500,12 +342,12 @@ int kith_core_submit(struct kith_core *core, uint64_t now_ms, struct kith_core_e
 {
     struct raft_event event = {.type = RAFT_SUBMIT};
     unsigned changes = 0;
-    begin_event(core, now_ms);
-    int status = reserve_entries(core, count);
+    core_begin_event(core, now_ms);
+    int status = core_reserve_entries(core, count);
     if (status != KITH_OK)
         return status;
     for (size_t i = 0; i < count; i++) {
-        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !is_configuration(entries[i].payload))
+        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !core_is_configuration(entries[i].payload))
             return KITH_ECORRUPT;
         /* Guard: the core finds a second change out only after it has taken in the entries before it, and keeps them. */
         if (entries[i].kind == KITH_ENTRY_CONFIGURATION && core->raft.state == RAFT_LEADER &&
@@ -520,10 +362,10 @@ int kith_core_submit(struct kith_core *core, uint64_t now_ms, struct kith_core_e
     }
     event.submit.entries = core->raft_entries;
     event.submit.n = (unsigned)count;
-    return step(core, &event, update);
+    return core_step(core, &event, update);
 }
 
-static void no_update(const struct kith_core *core, struct kith_core_update *update)
+void core_no_update(const struct kith_core *core, struct kith_core_update *update)
 {
     *update = (struct kith_core_update){.term = core->raft.current_term,
                                         .voted_for = core->raft.voted_for,
@@ -535,218 +377,23 @@ int kith_core_persisted(struct kith_core *core, uint64_t now_ms, uint64_t index,
                         struct kith_core_update *update)
 {
     struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
-    begin_event(core, now_ms);
+    core_begin_event(core, now_ms);
     /* Guard: the core believes any index. One from before a truncation or an installation names entries that
      * are gone. */
     if (truncations != core->truncations || core->snapshot_held || index <= core->raft.last_stored) {
-        no_update(core, update);
+        core_no_update(core, update);
         return KITH_OK;
     }
     KITH_ASSERT(index <= core->last_index);
     event.persisted_entries.index = index;
-    return step(core, &event, update);
-}
-
-/* Copies payloads next to each other: what libraft frees, when it drops the entries, is one batch. */
-static int copy_batch(struct kith_core *core, const struct kith_core_entry *entries, uint32_t count)
-{
-    size_t bytes = 0;
-    int status = reserve_entries(core, count);
-    for (uint32_t i = 0; i < count; i++)
-        bytes += (entries[i].payload.length + 7) & ~(size_t)7;
-    char *batch = status == KITH_OK ? malloc(bytes ? bytes : 1) : NULL;
-    if (!batch)
-        return KITH_ENOMEM;
-    core->batch = batch;
-    for (uint32_t i = 0; i < count; i++) {
-        size_t length = entries[i].payload.length;
-        if (length)
-            memcpy(batch, entries[i].payload.data, length);
-        core->raft_entries[i] = (struct raft_entry){.term = entries[i].term,
-                                                    .type = (enum raft_entry_type)entries[i].kind,
-                                                    .buf = {batch, length},
-                                                    .batch = core->batch};
-        batch += (length + 7) & ~(size_t)7;
-    }
-    return KITH_OK;
-}
-
-static int receive_append(struct kith_core *core, const struct kith_core_message *m, struct raft_message *to,
-                          struct kith_core_update *update)
-{
-    struct raft *r = &core->raft;
-    struct raft_append_entries *a = &to->append_entries;
-    *a = (struct raft_append_entries){.version = m->version,
-                                      .term = m->term,
-                                      .prev_log_index = m->append.previous_index,
-                                      .prev_log_term = m->append.previous_term,
-                                      .leader_commit = m->append.commit_index};
-    const struct kith_core_entry *entries = m->append.entries;
-    uint32_t count = m->append.count, skip = core->received;
-    /* Guard: entries while an installation runs overflow the trail; entries at or below our snapshot too, and
-     * their terms are no longer known. They are in the snapshot: count them as there. */
-    if (r->snapshot.installing && count) {
-        no_update(core, update);
-        return KITH_OK;
-    }
-    uint64_t ours = r->trail.snapshot.index;
-    if (a->prev_log_index + skip < ours) {
-        uint64_t covered = ours - a->prev_log_index;
-        skip = covered >= count ? count : (uint32_t)covered;
-        a->prev_log_index = ours;
-        a->prev_log_term = r->trail.snapshot.term;
-    } else if (skip) {
-        a->prev_log_index += skip;
-        a->prev_log_term = entries[skip - 1].term;
-    }
-    /* Guard: in a batch the core takes the batch's first index for that of a configuration change anywhere in
-     * it. So a change comes first in its batch. */
-    uint32_t end = skip < count ? skip + 1 : count;
-    while (end < count && entries[end].kind != KITH_ENTRY_CONFIGURATION)
-        end++;
-    a->n_entries = end - skip;
-    for (uint32_t i = skip; i < end; i++)
-        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !is_configuration(entries[i].payload))
-            return KITH_ECORRUPT;
-    if (a->n_entries) {
-        int status = copy_batch(core, entries + skip, a->n_entries);
-        if (status != KITH_OK)
-            return status;
-        a->entries = core->raft_entries;
-    }
-    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = to};
-    int status = step(core, &event, update);
-    if (status != KITH_OK || !update->entry_count)
-        core->batch = NULL; /* libraft has freed it */
-    core->received = end;
-    update->more = status == KITH_OK && end < count;
-    core->receiving = update->more ? m : NULL;
-    return status;
-}
-
-static int receive_install(struct kith_core *core, const struct kith_core_message *m, struct raft_message *to,
-                           struct kith_core_update *update)
-{
-    if (core->raft.snapshot.installing) { /* the core would forget to free it */
-        no_update(core, update);
-        return KITH_OK;
-    }
-    struct raft_install_snapshot *i = &to->install_snapshot;
-    *i = (struct raft_install_snapshot){.version = m->version,
-                                        .term = m->term,
-                                        .last_index = m->install.index,
-                                        .last_term = m->install.term,
-                                        .conf_index = m->install.configuration_index};
-    int status = decode_configuration(&i->conf, m->install.configuration);
-    if (status != KITH_OK)
-        return status;
-    i->data.base =
-        raft_malloc(1); /* the files travel beside the message; libraft only wants something to free */
-    if (!i->data.base) {
-        raft_configuration_close(&i->conf);
-        return KITH_ENOMEM;
-    }
-    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = to};
-    return step(core, &event, update);
-}
-
-static void fill_small(struct raft_message *to, const struct kith_core_message *m)
-{
-    switch (m->kind) {
-    case KITH_CORE_APPEND_RESULT:
-        to->append_entries_result =
-            (struct raft_append_entries_result){.version = m->version,
-                                                .term = m->term,
-                                                .rejected = m->append_result.rejected,
-                                                .last_log_index = m->append_result.last_index,
-                                                .features = m->append_result.features,
-                                                .capacity = m->append_result.capacity};
-        break;
-    case KITH_CORE_VOTE:
-        to->request_vote = (struct raft_request_vote){.version = m->version,
-                                                      .term = m->term,
-                                                      .candidate_id = m->vote.candidate,
-                                                      .last_log_index = m->vote.last_index,
-                                                      .last_log_term = m->vote.last_term,
-                                                      .disrupt_leader = m->vote.disrupt_leader,
-                                                      .pre_vote = m->vote.pre_vote};
-        break;
-    case KITH_CORE_VOTE_RESULT:
-        to->request_vote_result = (struct raft_request_vote_result){.version = m->version,
-                                                                    .term = m->term,
-                                                                    .vote_granted = m->vote_result.granted,
-                                                                    .pre_vote = m->vote_result.pre_vote,
-                                                                    .features = m->vote_result.features,
-                                                                    .capacity = m->vote_result.capacity};
-        break;
-    default:
-        to->timeout_now = (struct raft_timeout_now){.version = m->version,
-                                                    .term = m->term,
-                                                    .last_log_index = m->timeout_now.last_index,
-                                                    .last_log_term = m->timeout_now.last_term};
-        break;
-    }
-}
-
-/* Guards that drop a whole message. */
-static bool is_stale(const struct kith_core *core, const struct kith_core_message *m)
-{
-    const struct raft *r = &core->raft;
-    /* The core answers a stale append or installation with an index it never set: a false acknowledgement. */
-    if ((m->kind == KITH_CORE_APPEND || m->kind == KITH_CORE_INSTALL) && m->term < r->current_term)
-        return true;
-    /* A late rejection of what the follower has confirmed since makes next_index fall below match_index, and
-     * the follower starves. */
-    raft_index match = 0;
-    return m->kind == KITH_CORE_APPEND_RESULT && r->state == RAFT_LEADER && m->append_result.rejected > 0 &&
-           raft_match_index(r, m->peer, &match) == 0 && m->append_result.rejected <= match;
-}
-
-static int receive_rest(struct kith_core *core, const struct kith_core_message *m,
-                        struct kith_core_update *update)
-{
-    struct raft_message to = {
-        .type = (enum raft_message_type)m->kind, .server_id = m->peer, .server_address = m->peer_address};
-    if (m->kind == KITH_CORE_APPEND)
-        return receive_append(core, m, &to, update);
-    if (m->kind == KITH_CORE_INSTALL)
-        return receive_install(core, m, &to, update);
-    fill_small(&to, m);
-    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = &to};
-    return step(core, &event, update);
-}
-
-int kith_core_receive(struct kith_core *core, uint64_t now_ms, const struct kith_core_message *message,
-                      struct kith_core_update *update)
-{
-    begin_event(core, now_ms);
-    core->received = 0;
-    if (is_stale(core, message)) {
-        no_update(core, update);
-        return KITH_OK;
-    }
-    return receive_rest(core, message, update);
-}
-
-int kith_core_continue(struct kith_core *core, struct kith_core_update *update)
-{
-    const struct kith_core_message *m = core->receiving;
-    uint32_t received = core->received;
-    KITH_ASSERT(m);
-    begin_event(core, core->now - 1000);
-    core->received = received;
-    if (is_stale(core, m)) {
-        no_update(core, update);
-        return KITH_OK;
-    }
-    return receive_rest(core, m, update);
+    return core_step(core, &event, update);
 }
 
 int kith_core_timeout(struct kith_core *core, uint64_t now_ms, struct kith_core_update *update)
 {
     struct raft_event event = {.type = RAFT_TIMEOUT};
-    begin_event(core, now_ms);
-    return step(core, &event, update);
+    core_begin_event(core, now_ms);
+    return core_step(core, &event, update);
 }
 
 int kith_core_snapshot_taken(struct kith_core *core, uint64_t now_ms,
@@ -754,54 +401,53 @@ int kith_core_snapshot_taken(struct kith_core *core, uint64_t now_ms,
                              struct kith_core_update *update)
 {
     struct raft_event event = {.type = RAFT_SNAPSHOT};
-    begin_event(core, now_ms);
+    core_begin_event(core, now_ms);
     /* Guard: the core expects an entry at this index, and none of its snapshots to be newer. */
     if (core->snapshot_held || snapshot->index <= core->raft.trail.snapshot.index ||
         snapshot->index > core->raft.commit_index) {
-        no_update(core, update);
+        core_no_update(core, update);
         return KITH_OK;
     }
-    int status = decode_configuration(&event.snapshot.metadata.configuration, snapshot->configuration);
+    int status = core_decode_configuration(&event.snapshot.metadata.configuration, snapshot->configuration);
     if (status != KITH_OK)
         return status;
     event.snapshot.metadata.index = snapshot->index;
     event.snapshot.metadata.term = snapshot->term;
     event.snapshot.metadata.configuration_index = snapshot->configuration_index;
     event.snapshot.trailing = trailing;
-    return step(core, &event, update);
+    return core_step(core, &event, update);
 }
 
 int kith_core_installed(struct kith_core *core, uint64_t now_ms, struct kith_core_update *update)
 {
     struct raft_event event = {.type = RAFT_PERSISTED_SNAPSHOT};
-    begin_event(core, now_ms);
+    core_begin_event(core, now_ms);
     KITH_ASSERT(core->snapshot_held);
     event.persisted_snapshot.metadata = core->held;
     event.persisted_snapshot.last = true;
     core->snapshot_held = false; /* the configuration is libraft's now */
     drop_held(core);
-    return step(core, &event, update);
+    return core_step(core, &event, update);
 }
 
 int kith_core_configuration_applied(struct kith_core *core, uint64_t now_ms, uint64_t index,
                                     struct kith_slice configuration, struct kith_core_update *update)
 {
     struct raft_event event = {.type = RAFT_CONFIGURATION, .configuration.index = index};
-    begin_event(core, now_ms);
-    int status = decode_configuration(&event.configuration.conf, configuration);
-    return status == KITH_OK ? step(core, &event, update) : status;
+    core_begin_event(core, now_ms);
+    int status = core_decode_configuration(&event.configuration.conf, configuration);
+    return status == KITH_OK ? core_step(core, &event, update) : status;
 }
 
 int kith_core_transfer(struct kith_core *core, uint64_t now_ms, uint64_t node_id,
                        struct kith_core_update *update)
 {
     struct raft_event event = {.type = RAFT_TRANSFER, .transfer.server_id = node_id};
-    begin_event(core, now_ms);
-    return step(core, &event, update);
+    core_begin_event(core, now_ms);
+    return core_step(core, &event, update);
 }
 
-/* --- what it knows
- * --------------------------------------------------------------------------------------------------- */
+/* --- what it knows --- */
 
 uint64_t kith_core_term(const struct kith_core *core)
 {

@@ -34,8 +34,7 @@ static void set_now(struct kith_node *node)
     node->now_ms = kith_os_monotonic_ns() / 1000000;
 }
 
-/* --- the way of an entry
- * --------------------------------------------------------------------------------------- */
+/* --- the way of an entry --- */
 
 static void fail(struct kith_node *node, int status, const char *what, uint64_t index)
 {
@@ -217,8 +216,7 @@ int64_t kith_node_timeout_ms(const struct kith_node *node)
     return at > now ? (int64_t)(at - now) : 0;
 }
 
-/* --- opening
- * --------------------------------------------------------------------------------------------------- */
+/* --- opening --- */
 
 /* First reading of the log: everything is checked before anything is loaded; the core gets the terms. */
 struct survey {
@@ -512,8 +510,7 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
     return KITH_OK;
 }
 
-/* --- closing and the small rest
- * -------------------------------------------------------------------------------- */
+/* --- closing and the small rest --- */
 
 void kith_node_skip_final_checkpoint(struct kith_node *node)
 {

@@ -59,8 +59,7 @@ static struct checkpoint_run *run_of_trim(struct kith_task *task)
     return (struct checkpoint_run *)((char *)task - offsetof(struct checkpoint_run, trim_task));
 }
 
-/* --- the keeper's side
- * ----------------------------------------------------------------------------------------- */
+/* --- the keeper's side --- */
 
 static void open_writer(struct checkpoint_run *run)
 {
@@ -101,8 +100,7 @@ static void trim(struct kith_task *task)
                   kith_status_text(status != KITH_OK ? status : log_status));
 }
 
-/* --- the keyspace thread's side
- * ---------------------------------------------------------------------------------- */
+/* --- the keyspace thread's side --- */
 
 static void free_run(struct checkpoint_run *run)
 {

@@ -45,8 +45,7 @@ static uint32_t block_crc(uint32_t header_crc, uint64_t number, const char block
     return kith_crc32c(crc, stored, length);
 }
 
-/* --- writing
- * ------------------------------------------------------------------------------------------------- */
+/* --- writing --- */
 
 struct kith_checkpoint_writer {
     struct kith_fs *fs;
@@ -220,8 +219,7 @@ void kith_checkpoint_writer_close(struct kith_checkpoint_writer *w)
     free(w);
 }
 
-/* --- reading
- * ------------------------------------------------------------------------------------------------- */
+/* --- reading --- */
 
 void kith_checkpoint_read_close(struct kith_checkpoint_read *read)
 {

@@ -31,8 +31,7 @@ struct kith_checkpoint_info {
 void kith_checkpoint_name(char out[KITH_CHECKPOINT_NAME_BYTES], uint64_t index);
 bool kith_checkpoint_parse_name(const char *name, uint64_t *index);
 
-/* --- writing: all calls from one thread at a time
- * ------------------------------------------------------------ */
+/* --- writing: all calls from one thread at a time --- */
 
 struct kith_checkpoint_writer;
 
@@ -47,8 +46,7 @@ int kith_checkpoint_writer_finish(struct kith_checkpoint_writer *writer, uint64_
 /* Frees; without a successful finish the temporary file is removed. close(NULL) is safe. */
 void kith_checkpoint_writer_close(struct kith_checkpoint_writer *writer);
 
-/* --- reading
- * ------------------------------------------------------------------------------------------------- */
+/* --- reading --- */
 
 /* What a reader of an open file gives back; kith_checkpoint_read_close() frees it. */
 struct kith_checkpoint_read {

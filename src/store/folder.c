@@ -168,8 +168,7 @@ int kith_folder_lock(struct kith_file **out, struct kith_fs *fs, const char *dir
     return KITH_OK;
 }
 
-/* --- the walk
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the walk --- */
 
 #define CURE                                                                                                 \
     "Nothing was changed. Restore the folder from a copy; or, to go on with what lies before this place "    \

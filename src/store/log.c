@@ -70,8 +70,7 @@ static void path_of(const struct kith_log *log, char out[4096], const char *name
     snprintf(out, 4096, "%s/%s", log->options.dir, name);
 }
 
-/* --- segments
- * ------------------------------------------------------------------------------------------------ */
+/* --- segments --- */
 
 /* Begins the next segment; the old file, if any, is closed. */
 static int take_segment(struct kith_log *log, uint64_t first_index, uint64_t need)
@@ -103,8 +102,7 @@ static int list_segment(struct kith_log *log, struct kith_log_segment segment)
     return KITH_OK;
 }
 
-/* --- writing (log thread)
- * -------------------------------------------------------------------------------------- */
+/* --- writing (log thread) --- */
 
 static int write_staged(struct kith_log *log)
 {
@@ -358,8 +356,7 @@ static void *log_thread(void *arg)
     return NULL;
 }
 
-/* --- the keyspace thread's side
- * ---------------------------------------------------------------------------------- */
+/* --- the keyspace thread's side --- */
 
 static void conditions_init(struct kith_log *log)
 {

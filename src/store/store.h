@@ -63,8 +63,7 @@ int kith_store_save_state(struct kith_store *store, const struct kith_state *sta
 /* Deletes the checkpoints below `index`, once that one is complete. Touches only the folder: any thread. */
 int kith_store_trim_checkpoints(struct kith_fs *fs, const char *dir, uint64_t index);
 
-/* --- kith check
- * ------------------------------------------------------------------------------------------------ */
+/* --- kith check --- */
 
 enum kith_store_finding { KITH_STORE_FINE, KITH_STORE_NOTE, KITH_STORE_PROBLEM };
 

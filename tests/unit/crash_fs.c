@@ -92,7 +92,7 @@ static char *copy_text(const char *s)
     return memcpy(room(n), s, n);
 }
 
-/* --- names and contents: shared by the live disk and the replay ------------------------------------------------- */
+/* --- names and contents: shared by the live disk and the replay --- */
 
 static int find_name(const struct names *names, const char *path)
 {
@@ -162,7 +162,7 @@ static void apply_content(struct inode *inode, const struct op *op)
         resize(inode, (size_t)op->offset);
 }
 
-/* --- the live disk ------------------------------------------------------------------------------------------------ */
+/* --- the live disk --- */
 
 static struct op *record(struct crash_fs *disk, struct op op)
 {
@@ -515,7 +515,7 @@ const unsigned char *crash_fs_bytes(struct crash_fs *disk, const char *path, siz
     return disk->inodes[disk->names.at[at].inode].bytes;
 }
 
-/* --- replay --------------------------------------------------------------------------------------------------------- */
+/* --- replay --- */
 
 struct crash_replay {
     struct crash_fs *disk;

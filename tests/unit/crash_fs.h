@@ -41,7 +41,7 @@ const char *crash_fs_find(struct crash_fs *disk, const char *path_prefix, size_t
 /* Its content, borrowed until the next call that changes it. */
 const unsigned char *crash_fs_bytes(struct crash_fs *disk, const char *path, size_t *length);
 
-/* --- playing crashes ------------------------------------------------------------------------------------------ */
+/* --- playing crashes --- */
 
 struct crash_replay;
 

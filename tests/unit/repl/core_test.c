@@ -116,7 +116,7 @@ static void complain(struct world *w, const char *what)
         w->broken = what;
 }
 
-/* --- the clock ------------------------------------------------------------------------------------------------------ */
+/* --- the clock --- */
 
 static bool before(const struct event *a, const struct event *b)
 {
@@ -160,7 +160,7 @@ static struct event *next_event(struct world *w)
     return first;
 }
 
-/* --- logs ------------------------------------------------------------------------------------------------------------- */
+/* --- logs --- */
 
 static void log_append(struct world *w, struct log *log, uint64_t index, const struct entry *entries,
                        size_t count)
@@ -201,7 +201,7 @@ static const struct entry *log_get(struct world *w, const struct log *log, uint6
     return &log->at[index - log->first];
 }
 
-/* --- the driver --------------------------------------------------------------------------------------------------------- */
+/* --- the driver --- */
 
 static void carry_out(struct world *w, struct node *n, struct kith_core_update *update);
 
@@ -460,7 +460,7 @@ static void disk_done(struct world *w, struct node *n)
     carry_out(w, n, &update);
 }
 
-/* --- life and death ---------------------------------------------------------------------------------------------------- */
+/* --- life and death --- */
 
 static void start(struct world *w, struct node *n)
 {
@@ -749,7 +749,7 @@ static void damaged_configurations_are_refused(void **state)
     free((void *)configuration.data);
 }
 
-/* --- the guards, one by one --------------------------------------------------------------------------------------- */
+/* --- the guards, one by one --- */
 
 static struct kith_slice three;
 

@@ -250,7 +250,7 @@ static void a_failing_machine_makes_the_node_read_only(void **state)
     tiny_fini(&t);
 }
 
-/* --- a disk that fails ---------------------------------------------------------------------------------------- */
+/* --- a disk that fails --- */
 
 static struct kith_node_options options_on(struct crash_fs *disk, struct tiny *t,
                                            enum kith_durability durability)
@@ -444,7 +444,7 @@ static void a_done_may_submit_without_end_of_stack(void **state)
     tiny_fini(&t);
 }
 
-/* --- memory that fails -------------------------------------------------------------------------------------------- */
+/* --- memory that fails --- */
 
 static void *raft_malloc_wrapped(void *data, size_t size)
 {

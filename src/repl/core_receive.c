@@ -1,0 +1,162 @@
+/* Messages that come in, and the guards in front of libraft's core. */
+#include "base/assert.h"
+#include "repl/core_internal.h"
+
+#include <stdlib.h>
+
+/* Copies payloads next to each other: what libraft frees, when it drops the entries, is one batch. */
+static int copy_batch(struct kith_core *core, const struct kith_core_entry *entries, uint32_t count)
+{
+    size_t bytes = 0;
+    int status = core_reserve_entries(core, count);
+    for (uint32_t i = 0; i < count; i++)
+        bytes += (entries[i].payload.length + 7) & ~(size_t)7;
+    char *batch = status == KITH_OK ? malloc(bytes ? bytes : 1) : NULL;
+    if (!batch)
+        return KITH_ENOMEM;
+    core->batch = batch;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t length = entries[i].payload.length;
+        if (length)
+            memcpy(batch, entries[i].payload.data, length);
+        core->raft_entries[i] = (struct raft_entry){.term = entries[i].term,
+                                                    .type = (enum raft_entry_type)entries[i].kind,
+                                                    .buf = {batch, length},
+                                                    .batch = core->batch};
+        batch += (length + 7) & ~(size_t)7;
+    }
+    return KITH_OK;
+}
+
+static int receive_append(struct kith_core *core, const struct kith_core_message *m, struct raft_message *to,
+                          struct kith_core_update *update)
+{
+    struct raft *r = &core->raft;
+    struct raft_append_entries *a = &to->append_entries;
+    *a = (struct raft_append_entries){.version = m->version,
+                                      .term = m->term,
+                                      .prev_log_index = m->append.previous_index,
+                                      .prev_log_term = m->append.previous_term,
+                                      .leader_commit = m->append.commit_index};
+    const struct kith_core_entry *entries = m->append.entries;
+    uint32_t count = m->append.count, skip = core->received;
+    /* Guard: entries while an installation runs overflow the trail; entries at or below our snapshot too, and
+     * their terms are no longer known. They are in the snapshot: count them as there. */
+    if (r->snapshot.installing && count) {
+        core_no_update(core, update);
+        return KITH_OK;
+    }
+    uint64_t ours = r->trail.snapshot.index;
+    if (a->prev_log_index + skip < ours) {
+        uint64_t covered = ours - a->prev_log_index;
+        skip = covered >= count ? count : (uint32_t)covered;
+        a->prev_log_index = ours;
+        a->prev_log_term = r->trail.snapshot.term;
+    } else if (skip) {
+        a->prev_log_index += skip;
+        a->prev_log_term = entries[skip - 1].term;
+    }
+    /* Guard: in a batch the core takes the batch's first index for that of a configuration change anywhere in
+     * it. So a change comes first in its batch. */
+    uint32_t end = skip < count ? skip + 1 : count;
+    while (end < count && entries[end].kind != KITH_ENTRY_CONFIGURATION)
+        end++;
+    a->n_entries = end - skip;
+    for (uint32_t i = skip; i < end; i++)
+        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !core_is_configuration(entries[i].payload))
+            return KITH_ECORRUPT;
+    if (a->n_entries) {
+        int status = copy_batch(core, entries + skip, a->n_entries);
+        if (status != KITH_OK)
+            return status;
+        a->entries = core->raft_entries;
+    }
+    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = to};
+    int status = core_step(core, &event, update);
+    if (status != KITH_OK || !update->entry_count)
+        core->batch = NULL; /* libraft has freed it */
+    core->received = end;
+    update->more = status == KITH_OK && end < count;
+    core->receiving = update->more ? m : NULL;
+    return status;
+}
+
+static int receive_install(struct kith_core *core, const struct kith_core_message *m, struct raft_message *to,
+                           struct kith_core_update *update)
+{
+    if (core->raft.snapshot.installing) { /* the core would forget to free it */
+        core_no_update(core, update);
+        return KITH_OK;
+    }
+    struct raft_install_snapshot *i = &to->install_snapshot;
+    *i = (struct raft_install_snapshot){.version = m->version,
+                                        .term = m->term,
+                                        .last_index = m->install.index,
+                                        .last_term = m->install.term,
+                                        .conf_index = m->install.configuration_index};
+    int status = core_decode_configuration(&i->conf, m->install.configuration);
+    if (status != KITH_OK)
+        return status;
+    i->data.base =
+        raft_malloc(1); /* the files travel beside the message; libraft only wants something to free */
+    if (!i->data.base) {
+        raft_configuration_close(&i->conf);
+        return KITH_ENOMEM;
+    }
+    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = to};
+    return core_step(core, &event, update);
+}
+
+/* Guards that drop a whole message. */
+static bool is_stale(const struct kith_core *core, const struct kith_core_message *m)
+{
+    const struct raft *r = &core->raft;
+    /* The core answers a stale append or installation with an index it never set: a false acknowledgement. */
+    if ((m->kind == KITH_CORE_APPEND || m->kind == KITH_CORE_INSTALL) && m->term < r->current_term)
+        return true;
+    /* A late rejection of what the follower has confirmed since makes next_index fall below match_index, and
+     * the follower starves. */
+    raft_index match = 0;
+    return m->kind == KITH_CORE_APPEND_RESULT && r->state == RAFT_LEADER && m->append_result.rejected > 0 &&
+           raft_match_index(r, m->peer, &match) == 0 && m->append_result.rejected <= match;
+}
+
+static int receive_rest(struct kith_core *core, const struct kith_core_message *m,
+                        struct kith_core_update *update)
+{
+    struct raft_message to = {
+        .type = (enum raft_message_type)m->kind, .server_id = m->peer, .server_address = m->peer_address};
+    if (m->kind == KITH_CORE_APPEND)
+        return receive_append(core, m, &to, update);
+    if (m->kind == KITH_CORE_INSTALL)
+        return receive_install(core, m, &to, update);
+    core_convert_incoming(&to, m);
+    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = &to};
+    return core_step(core, &event, update);
+}
+
+int kith_core_receive(struct kith_core *core, uint64_t now_ms, const struct kith_core_message *message,
+                      struct kith_core_update *update)
+{
+    core_begin_event(core, now_ms);
+    core->received = 0;
+    if (is_stale(core, message)) {
+        core_no_update(core, update);
+        return KITH_OK;
+    }
+    return receive_rest(core, message, update);
+}
+
+int kith_core_continue(struct kith_core *core, struct kith_core_update *update)
+{
+    const struct kith_core_message *m = core->receiving;
+    uint32_t received = core->received;
+    KITH_ASSERT(m);
+    core_begin_event(core, core->now - 1000);
+    core->received = received;
+    if (is_stale(core, m)) {
+        core_no_update(core, update);
+        return KITH_OK;
+    }
+    return receive_rest(core, m, update);
+}
