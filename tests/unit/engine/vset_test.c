@@ -521,6 +521,40 @@ static void an_element_is_its_own_nearest_with_score_1(void **state)
     }
 }
 
+/* VLINKS: a list for each level from the top, of names or of names with scores. */
+static void links_are_shown_level_by_level(void **state)
+{
+    struct fixture fixture;
+    struct kith_rng rng;
+    char line[64], start[16];
+    unsigned levels_seen = 0;
+    kith_rng_seed(&rng, 12);
+    assert_true(fixture_open(&fixture, 12));
+    for (unsigned i = 0; i < 500; i++)
+        assert_non_null(add_random(&fixture, &rng, 0, i));
+    struct kith_vset *vset = get_set(&fixture, "v0");
+    for (unsigned i = 0; i < 500; i++) {
+        snprintf(line, sizeof line, "e%u", i);
+        uint32_t links[64], slot = kith_vset_find(vset, kith_slice(line, strlen(line)));
+        unsigned top = kith_hnsw_level(kith_vset_index(vset), slot);
+        uint32_t count = kith_hnsw_links(kith_vset_index(vset), slot, top, links, 64);
+        assert_true(top > 0 || count > 0);
+        levels_seen = top > levels_seen ? top : levels_seen;
+        snprintf(line, sizeof line, "VLINKS v0 e%u", i);
+        snprintf(start, sizeof start, "*%u\r\n*%u\r\n", top + 1, count);
+        assert_int_equal(strncmp(fixture_do(&fixture, line), start, strlen(start)), 0);
+        snprintf(line, sizeof line, "VLINKS v0 e%u withscores", i);
+        snprintf(start, sizeof start, "*%u\r\n*%u\r\n", top + 1, 2 * count);
+        assert_int_equal(strncmp(fixture_do(&fixture, line), start, strlen(start)), 0);
+        fixture.session.protocol = 3;
+        snprintf(start, sizeof start, "*%u\r\n%%%u\r\n", top + 1, count);
+        assert_int_equal(strncmp(fixture_do(&fixture, line), start, strlen(start)), 0);
+        fixture.session.protocol = 2;
+    }
+    assert_true(levels_seen > 0);
+    fixture_close(&fixture);
+}
+
 static void random_members_are_distinct_and_each_as_likely(void **state)
 {
     struct fixture fixture;
@@ -627,6 +661,7 @@ int main(void)
         cmocka_unit_test(commands_without_memory_say_so_and_change_nothing),
         cmocka_unit_test(a_filter_never_leaves_out_what_there_is),
         cmocka_unit_test(an_element_is_its_own_nearest_with_score_1),
+        cmocka_unit_test(links_are_shown_level_by_level),
         cmocka_unit_test(random_members_are_distinct_and_each_as_likely),
         cmocka_unit_test(a_projection_keeps_angles_and_is_the_same_everywhere),
         cmocka_unit_test(writers_are_held_back_in_proportion_to_the_tail),
