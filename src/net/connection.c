@@ -434,14 +434,14 @@ static bool may_stay(struct kith_connection *connection)
         refuse(connection, "-ERR max number of clients reached\r\n");
         return false;
     }
-    if (options->protected_mode && !options->bind_set && !*options->password &&
-        !(connection->flags & CONNECTION_LOCAL)) {
+    if (options->protected_mode && !*options->password && !(connection->flags & CONNECTION_LOCAL)) {
         server->stats.total.connections_denied++;
-        refuse(connection, "-DENIED Kith runs in protected mode: without a password and without an address "
-                           "in 'bind' it talks "
-                           "to this machine only. To serve other machines, set 'requirepass', or name the "
-                           "addresses in 'bind', "
-                           "or, in a network that you trust entirely, turn 'protected-mode' off.\r\n");
+        refuse(connection,
+               "-DENIED Kith runs in protected mode: as long as it has no password it talks to this machine "
+               "only. To "
+               "serve other machines, set 'requirepass' (CONFIG SET requirepass ... from this machine, or in "
+               "the "
+               "configuration), or, in a network that you trust entirely, turn 'protected-mode' off.\r\n");
         return false;
     }
     return true;

@@ -394,6 +394,7 @@ void kith_server_get_stats(struct kith_server *server, struct kith_server_stats 
     stats->clients_blocked = 0;
     stats->query_bytes = stats->output_bytes_waiting = 0;
     for (const struct kith_connection *c = server->connections; c; c = c->next) {
+        stats->clients_blocked += (c->flags & (CONNECTION_BLOCKED | CONNECTION_HELD)) != 0;
         stats->query_bytes += c->query.capacity;
         stats->output_bytes_waiting += connection_output_bytes(c);
     }

@@ -40,8 +40,7 @@ struct kith_server_options {
     int backlog;
     const char *unixsocket; /* "" none */
     unsigned unixsocket_mode;
-    bool protected_mode; /* refuse other machines while there is no password and bind is the default */
-    bool bind_set;
+    bool protected_mode;  /* refuse other machines while there is no password */
     const char *password; /* "" none */
     struct kith_server_limits limits;
     uint32_t shutdown_timeout_ms;

@@ -306,10 +306,7 @@ int kith_config_set(struct kith_config *config, struct kith_slice name, const st
     const struct config_row *row = row_at((size_t)key);
     if (running && !row->live)
         return kith_error_set(error, KITH_EPERM, "can't set immutable config");
-    int status = set_key(config, (size_t)key, words, count, error);
-    if (!status && row->offset == offsetof(struct kith_config, bind) && row->kind == CONFIG_WORDS)
-        config->bind_set = true;
-    return status;
+    return set_key(config, (size_t)key, words, count, error);
 }
 
 static int set_default(struct kith_config *config, size_t key)

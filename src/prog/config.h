@@ -46,7 +46,6 @@ struct kith_config {
     int64_t shutdown_timeout_s;
 
     char *accepted[KITH_CONFIG_ACCEPTED_MAX];
-    bool bind_set; /* bind was given by someone: protected mode looks at it */
 };
 
 /* Every key at its default. KITH_ENOMEM (nothing to free then). */

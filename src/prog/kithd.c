@@ -74,7 +74,6 @@ struct kith_server_options app_server_options(const struct app *app)
         .unixsocket = config->unixsocket,
         .unixsocket_mode = (unsigned)config->unixsocket_mode,
         .protected_mode = config->protected_mode,
-        .bind_set = config->bind_set,
         .password = config->requirepass,
         .limits = {.client_max = (uint32_t)config->client_max,
                    .query_bytes = (size_t)config->query_buffer_bytes,

@@ -383,10 +383,18 @@ def own_address():
 
 
 @test("--bind", "0.0.0.0")
-def with_bind_given_other_machines_are_served(server):
-    address = own_address()
-    if address:
-        assert Client(server.port, host=address).call("PING") == b"PONG"
+def without_a_password_other_machines_are_refused_with_the_cure(server):
+    address, c = own_address(), server.client()
+    if not address:
+        return
+    s = socket.create_connection((address, server.port), PATIENCE_S)
+    told = read_all(s)
+    assert told.startswith(b"-DENIED ") and b"requirepass" in told and told.endswith(b"\r\n"), told
+    assert info(c, "denied_connections") == "1"
+    assert c.call("CONFIG", "SET", "requirepass", "sesame") == b"OK"
+    assert Client(server.port, host=address).call("AUTH", "sesame") == b"OK"
+    assert c.call("CONFIG", "SET", "requirepass", "", "protected-mode", "no") == b"OK"
+    assert Client(server.port, host=address).call("PING") == b"PONG"
 
 
 @test("--unixsocket", "%(dir)s/kith.sock", "--unixsocketperm", "700")
