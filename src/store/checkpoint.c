@@ -21,6 +21,7 @@ enum {
     KIND_DATA = 1,
     KIND_END = 2,
     END_BYTES = 16,
+    SYNC_BYTES = 32 << 20, /* a sync now and then: one of gigabytes would hold up those of the log */
     LEVEL = 1, /* on one core, zstd -1 keeps up with what the keyspace thread can yield beside its clients */
 };
 
@@ -55,7 +56,7 @@ struct kith_checkpoint_writer {
     char *stored; /* room for one compressed block */
     size_t stored_capacity;
     struct kith_buf raw; /* of the block that is not full yet */
-    uint64_t index, offset, blocks, raw_bytes;
+    uint64_t index, offset, synced, blocks, raw_bytes;
     uint32_t header_crc;
     int status;
     bool finished;
@@ -67,6 +68,10 @@ static int put(struct kith_checkpoint_writer *w, const struct kith_slice *pieces
     int status = w->fs->write(w->file, pieces, count, w->offset);
     for (size_t i = 0; i < count; i++)
         w->offset += pieces[i].length;
+    if (status == KITH_OK && w->offset - w->synced > SYNC_BYTES) {
+        status = w->fs->sync(w->file, KITH_FS_SYNC_DATA);
+        w->synced = w->offset;
+    }
     return status;
 }
 
