@@ -187,7 +187,7 @@ size_t kith_num_format_double(char out[KITH_NUM_DOUBLE_CHARS], double value)
         return write_word(out, value < 0 ? "-inf" : "inf");
     if (value == 0)
         return write_word(out, signbit(value) ? "-0" : "0");
-    if (value >= -0x1p62 && value <= 0x1p62 && (double)(int64_t)value == value)
+    if (fabs(value) <= 4611686018427387904.0 && /* 2^62 */ (double)(int64_t)value == value)
         return kith_num_format_int64(out, (int64_t)value);
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);

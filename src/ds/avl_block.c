@@ -153,7 +153,7 @@ static int resize(struct kith_avl *tree, struct kith_avl_block *block, unsigned 
     if (!keys)
         return KITH_ENOMEM;
     memcpy(keys, block->keys, block->count * sizeof *keys);
-    memcpy(keys + capacity, kith_avl_block_refs(block), block->count * sizeof(void *));
+    memcpy(keys + capacity, kith_avl_block_refs(block), block->count * sizeof *kith_avl_block_refs(block));
     free(block->keys);
     tree->slot_count += capacity;
     tree->slot_count -= block->capacity;

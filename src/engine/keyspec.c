@@ -36,8 +36,8 @@ static struct kith_keyspec parse(const struct kith_command *command, struct kith
 size_t kith_keyspecs(const struct kith_command *command, struct kith_keyspec specs[KITH_KEYSPECS_MAX])
 {
     size_t count = 0;
-    const char *at = command->key_flags;
-    while (at && *at) {
+    const char *at = command->key_flags ? command->key_flags : "";
+    while (*at) {
         const char *end = strchrnul(at, ';');
         KITH_ASSERT(count < KITH_KEYSPECS_MAX);
         specs[count++] = parse(command, kith_slice(at, (size_t)(end - at)));

@@ -15,7 +15,7 @@ bool kith_bit_offset_parse(struct kith_call *call, struct kith_slice text, unsig
     int64_t value;
     uint64_t most = KITH_STRING_BYTES_MAX * 8 - 1;
     if (kith_num_parse_int64(text, &value) != KITH_OK || value < 0 || (uint64_t)value > most ||
-        (multiplied && (uint64_t)value > most / width)) {
+        (multiplied && (uint64_t)value * width > most)) {
         kith_reply_error(call->reply, "ERR bit offset is not an integer or out of range");
         return false;
     }
