@@ -10,8 +10,10 @@ stage() { # stage NAME COMMAND [ARG ...]
     shift
     printf '\n== %s\n' "$name"
     out=$(mktemp)
-    "$@" 2>&1 | tee "$out" || true
+    set +e
+    "$@" 2>&1 | tee "$out"
     status=${PIPESTATUS[0]}
+    set -e
     line=$(tail -n 1 "$out")
     rm -f "$out"
     if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)?$ ]]; then
