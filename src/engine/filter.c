@@ -505,6 +505,7 @@ bool kith_filter_match(const struct kith_filter *filter, const struct kith_attri
         return false;
     for (size_t i = 0; i < filter->length; i++) {
         const struct token *token = &filter->program[i];
+        KITH_DEBUG_ASSERT(depth < KITH_FILTER_DEPTH_MAX + 2);
         if (token->kind == VALUE) {
             stack[depth++] = token->value;
         } else if (token->kind == FIELD) {
@@ -513,9 +514,10 @@ bool kith_filter_match(const struct kith_filter *filter, const struct kith_attri
                 return false;
             stack[depth++] = *value;
         } else if (token->kind == NOT) {
+            KITH_ASSERT(depth >= 1);
             stack[depth - 1] = (value_t){.kind = KITH_VALUE_NUMBER, .number = !to_bool(&stack[depth - 1])};
         } else {
-            KITH_DEBUG_ASSERT(depth >= 2 && depth <= KITH_FILTER_DEPTH_MAX + 2);
+            KITH_ASSERT(depth >= 2);
             depth--;
             double result = apply(token->kind, &stack[depth - 1], &stack[depth]);
             stack[depth - 1] = (value_t){.kind = KITH_VALUE_NUMBER, .number = result};

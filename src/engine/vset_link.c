@@ -107,6 +107,7 @@ void kith_vset_forget_work(struct kith_vset *vset)
 
 struct link_task {
     struct kith_task task;
+    struct kith_engine *engine;
     struct kith_vset *vset;
     unsigned done_steps;
 };
@@ -114,7 +115,7 @@ struct link_task {
 static void run_links(struct kith_task *task)
 {
     struct link_task *link = (struct link_task *)task;
-    struct kith_background *background = &link->vset->engine->background;
+    struct kith_background *background = &link->engine->background;
     while (link->done_steps < LINK_STEPS && kith_hnsw_work(link->vset->index, 1, 0) > 0) {
         link->done_steps++;
         if (atomic_load_explicit(&background->searches_waiting, memory_order_relaxed) ||
@@ -159,7 +160,7 @@ static void links_done(struct kith_task *task)
 {
     struct link_task *link = (struct link_task *)task;
     struct kith_vset *vset = link->vset;
-    struct kith_engine *engine = vset->engine;
+    struct kith_engine *engine = link->engine;
     bool progress = link->done_steps > 0;
     engine->background.busy_count--;
     engine->background.link_count--;
@@ -174,19 +175,19 @@ static void links_done(struct kith_task *task)
     dispatch(engine);
 }
 
-static bool submit_links(struct kith_vset *vset)
+static bool submit_links(struct kith_engine *engine, struct kith_vset *vset)
 {
-    struct kith_background *background = &vset->engine->background;
     struct link_task *link = calloc(1, sizeof *link);
     if (!link)
         return false;
     link->task = (struct kith_task){.run = run_links, .done = links_done};
+    link->engine = engine;
     link->vset = vset;
     kith_vset_hold(vset);
     vset->task_count++;
-    background->busy_count++;
-    background->link_count++;
-    kith_executor_submit(&vset->engine->options.executor, &link->task);
+    engine->background.busy_count++;
+    engine->background.link_count++;
+    kith_executor_submit(&engine->options.executor, &link->task);
     return true;
 }
 
@@ -201,12 +202,13 @@ static void dispatch(struct kith_engine *engine)
         struct kith_vset *vset = background->due.first;
         struct kith_hnsw_backlog backlog = kith_hnsw_get_backlog(vset->index);
         unsigned wanted = tasks_wanted(vset, &backlog);
+        KITH_ASSERT(vset->line == &background->due);
         leave_line(vset);
         if (vset->task_count + 1 < wanted)
             join_line(vset, &background->due);
         if (vset->task_count >= wanted) {
             take_place(vset, false);
-        } else if (!submit_links(vset)) {
+        } else if (!submit_links(engine, vset)) {
             join_line(vset, &background->stalled); /* for want of memory: the tail is scanned until then */
             break;
         }
