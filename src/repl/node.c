@@ -115,6 +115,16 @@ static void trim_terms(struct kith_node *node)
     free((void *)snapshot.configuration.data);
 }
 
+static void take_failure(struct kith_node *node, int failure, const struct kith_error *why)
+{
+    node->failure = failure;
+    kith_error_set(
+        &node->failure_text, failure, "%s%s", why->text,
+        node->durability == KITH_DURABILITY_ALWAYS
+            ? ""
+            : ". What was written last is only in memory: SAVE (with room on the disk) makes it safe");
+}
+
 /* Tells the core how far the log is, and applies. Without a sync per group, what was handed over counts as
  * there. */
 static void take_progress(struct kith_node *node)
@@ -136,10 +146,8 @@ static void take_progress(struct kith_node *node)
             fail(node, status, "could not be committed", index);
         advance(node);
     }
-    if (failure != KITH_OK && node->failure == KITH_OK) {
-        node->failure = failure;
-        node->failure_text = why;
-    }
+    if (failure != KITH_OK && node->failure == KITH_OK)
+        take_failure(node, failure, &why);
     if (node->failure != KITH_OK)
         advance(node);
 }
@@ -161,8 +169,8 @@ int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const str
                      void (*done)(void *context, int status), void *context)
 {
     struct kith_core_update update;
-    if (node->log && node->failure == KITH_OK)
-        node->failure = kith_log_failure(node->log, &node->failure_text);
+    if (node->log && node->failure == KITH_OK && kith_log_failure(node->log, NULL) != KITH_OK)
+        take_progress(node); /* what was synced before it failed gets its due */
     if (node->failure != KITH_OK)
         return node->failure;
     if (payload->length > KITH_RECORD_PAYLOAD_MAX)
