@@ -32,7 +32,7 @@ struct bench {
     struct kith_hnsw_options options;
     struct kith_hnsw *h;
     uint32_t *slot_of_row, *row_of_slot;
-    bool fill; /* threads work until told to stop */
+    const char *path; /* of a saved index, or NULL */
     _Atomic bool stop;
 };
 
@@ -316,6 +316,55 @@ static void save_and_restore(struct bench *b)
     kith_buf_fini(&header);
 }
 
+/* The index kept in a file between runs, so that searches can be tuned without building it each time. */
+static bool load_index(struct bench *b)
+{
+    FILE *file = b->path ? fopen(b->path, "rb") : NULL;
+    uint32_t head[2];
+    char *bytes = malloc(1 << 20);
+    int rc = KITH_EIO;
+    if (file && bytes && fread(head, sizeof head, 1, file) == 1 && head[1] < 1 << 20 &&
+        fread(bytes, head[1], 1, file) == 1) {
+        kith_hnsw_close(b->h);
+        rc = kith_hnsw_restore_open(&b->h, kith_slice(bytes, head[1]), &b->options);
+        while (rc == KITH_OK && fread(head, sizeof head, 1, file) == 1 && head[1] < 1 << 20 &&
+               fread(bytes, head[1], 1, file) == 1) {
+            rc = kith_hnsw_restore_element(b->h, head[0], kith_slice(bytes, head[1]), head[0]);
+            b->row_of_slot[head[0]] = head[0];
+        }
+        rc = rc == KITH_OK ? kith_hnsw_restore_finish(b->h) : rc;
+    }
+    if (file)
+        fclose(file);
+    free(bytes);
+    return rc == KITH_OK;
+}
+
+static void write_record(FILE *file, uint32_t slot, struct kith_buf *buf)
+{
+    uint32_t head[2] = {slot, (uint32_t)buf->length};
+    if (fwrite(head, sizeof head, 1, file) != 1 || fwrite(buf->data, buf->length, 1, file) != 1)
+        fprintf(stderr, "could not write the index\n");
+    kith_buf_clear(buf);
+}
+
+static void store_index(const struct bench *b)
+{
+    FILE *file = b->path ? fopen(b->path, "wb") : NULL;
+    struct kith_buf buf;
+    if (!file)
+        return;
+    kith_buf_init(&buf);
+    kith_hnsw_save_header(b->h, &buf);
+    write_record(file, 0, &buf);
+    for (uint32_t slot = 0; slot < kith_hnsw_slot_end(b->h); slot++) {
+        kith_hnsw_save_element(b->h, slot, &buf);
+        write_record(file, slot, &buf);
+    }
+    kith_buf_fini(&buf);
+    fclose(file);
+}
+
 static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const char *arg)
 {
     const char *value = strchr(arg, '=');
@@ -337,6 +386,8 @@ static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const cha
         *queries = (uint32_t)number;
     else if (length == 5 && !strncmp(arg, "churn", 5))
         b->churn = (unsigned)number;
+    else if (length == 4 && !strncmp(arg, "file", 4))
+        b->path = value;
     else if (length == 7 && !strncmp(arg, "kernels", 7))
         b->options.kernel_max = (int)number;
     else
@@ -351,7 +402,7 @@ int main(int argc, char **argv)
     if (argc < 3) {
         fprintf(stderr,
                 "usage: %s FOLDER SET [threads=1] [codes=i8|f32|bin] [m=16] [efc=200] [rows=0] [queries=0] "
-                "[churn=0] [kernels=0]\n",
+                "[churn=0] [kernels=0] [file=PATH]\n",
                 argv[0]);
         return SKIPPED;
     }
@@ -374,7 +425,10 @@ int main(int argc, char **argv)
         churn(&b);
     } else {
         find_truth(&b, NULL);
-        build(&b);
+        if (!load_index(&b)) {
+            build(&b);
+            store_index(&b);
+        }
         check(&b);
         print_stats(&b);
         static const uint32_t efs[] = {10, 16, 24, 32, 48, 64, 96, 128, 200, 400};

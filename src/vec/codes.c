@@ -28,24 +28,45 @@ size_t hnsw_code_bytes(const struct kith_hnsw_options *options)
  * of large floats do not fit a float. */
 static float normalise(const float *vector, uint32_t dim, float *out)
 {
-    double sum = 0;
-    for (uint32_t i = 0; i < dim; i++)
-        sum += (double)vector[i] * vector[i];
+    double sums[8] = {0}, sum = 0;
+    uint32_t d = 0;
+    for (; d + 8 <= dim; d += 8)
+        for (uint32_t i = 0; i < 8; i++)
+            sums[i] += (double)vector[d + i] * vector[d + i];
+    for (; d < dim; d++)
+        sum += (double)vector[d] * vector[d];
+    for (uint32_t i = 0; i < 8; i++)
+        sum += sums[i];
     double exact = sqrt(sum);
     float norm = exact < FLT_MAX ? (float)exact : FLT_MAX;
+    if (norm == FLT_MAX || norm == 0) {
+        for (uint32_t i = 0; i < dim; i++)
+            out[i] = norm > 0 ? (float)(vector[i] / exact) : 0;
+        return norm;
+    }
     for (uint32_t i = 0; i < dim; i++) /* in float, as Redis does: the codes shall be the same */
-        out[i] = norm == FLT_MAX ? (float)(vector[i] / exact) : norm > 0 ? vector[i] / norm : 0;
+        out[i] = vector[i] / norm;
     return norm;
 }
 
+/* Written so that compilers turn the loops into vectors: magnitudes compare as integers; rounding half away from zero is
+ * adding a half with the sign, and cutting. */
 static float encode_i8(const float *unit, uint32_t dim, int8_t *code)
 {
-    float range = 0;
-    for (uint32_t i = 0; i < dim; i++)
-        range = fmaxf(range, fabsf(unit[i]));
+    int32_t most = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        int32_t bits;
+        memcpy(&bits, &unit[i], sizeof bits);
+        bits &= INT32_MAX;
+        most = bits > most ? bits : most;
+    }
+    float range;
+    memcpy(&range, &most, sizeof range);
     float factor = range > 0 ? 127 / range : 0;
-    for (uint32_t i = 0; i < dim; i++)
-        code[i] = (int8_t)roundf(unit[i] * factor);
+    for (uint32_t i = 0; i < dim; i++) {
+        float scaled = unit[i] * factor;
+        code[i] = (int8_t)(int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
+    }
     return range;
 }
 
@@ -173,8 +194,16 @@ void hnsw_distances(const struct kith_hnsw *h, struct target target, const uint3
             prefetch_code(h, slots[ahead]);
         four_distances(h, target, slots + i, out + i);
     }
-    for (; i < count; i++)
+    if (count - i >= 2) { /* the last ones once more to make it four */
+        float last[4];
+        uint32_t four[4] = {slots[i], slots[i + 1], slots[count - 1], slots[count - 1]};
+        four_distances(h, target, four, last);
+        out[i] = last[0];
+        out[i + 1] = last[1];
+        out[count - 1] = last[2 - (count - i == 2)];
+    } else if (count > i) {
         out[i] = one_distance(h, target, slots[i]);
+    }
 }
 
 void hnsw_fine_distances(const struct kith_hnsw *h, const float *unit, struct target target,

@@ -6,18 +6,18 @@
 
 #include <string.h>
 
-/* Where a candidate of this distance goes: after those that are as near. */
+/* Where a candidate of this distance goes: after those that are as near. Without branches: which half it is, is a coin
+ * toss. */
 static inline uint32_t pool_place(const struct pool *pool, float distance)
 {
-    uint32_t low = 0, high = pool->count;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (pool->items[middle].distance <= distance)
-            low = middle + 1;
-        else
-            high = middle;
+    const struct candidate *base = pool->items;
+    uint32_t length = pool->count;
+    while (length > 1) {
+        uint32_t half = length / 2;
+        base += base[half - 1].distance <= distance ? half : 0;
+        length -= half;
     }
-    return low;
+    return (uint32_t)(base - pool->items) + (length == 1 && base->distance <= distance);
 }
 
 bool hnsw_pool_insert(struct pool *pool, float distance, uint32_t slot)
@@ -66,8 +66,8 @@ static inline uint32_t gather(struct kith_hnsw *h, struct scratch *s, uint32_t s
         uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
         if (link == KITH_HNSW_NONE)
             break;
-        if (!visit(s, link))
-            s->gathered[count++] = link;
+        s->gathered[count] = link; /* half of them were seen: cheaper than a branch */
+        count += !visit(s, link);
     }
     return count;
 }
@@ -91,7 +91,8 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
                     -(float)
                         zeros; /* the last one found first: among equals that leads to the newest, with room */
             }
-            hnsw_pool_insert(pool, distance, s->gathered[i]);
+            if (pool->count < pool->capacity || distance < pool->items[pool->count - 1].distance)
+                hnsw_pool_insert(pool, distance, s->gathered[i]);
         }
         prefetch_next_links(h, pool, level);
     }
