@@ -48,11 +48,10 @@ static inline bool pool_expand_next(struct pool *pool, uint32_t *slot)
     return true;
 }
 
-static inline void prefetch_next_links(const struct kith_hnsw *h, const struct pool *pool, unsigned level)
+/* Whoever is let in will be expanded, nearly always: its links are asked for while there is time. */
+static inline void prefetch_links(const struct kith_hnsw *h, uint32_t slot)
 {
-    if (level || pool->next >= pool->count)
-        return;
-    const char *links = region_at(&h->links, pool->items[pool->next].slot & ~EXPANDED);
+    const char *links = region_at(&h->links, slot);
     __builtin_prefetch(links);
     __builtin_prefetch(links + 64);
 }
@@ -91,10 +90,12 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
                     -(float)
                         zeros; /* the last one found first: among equals that leads to the newest, with room */
             }
-            if (pool->count < pool->capacity || distance < pool->items[pool->count - 1].distance)
+            if (pool->count < pool->capacity || distance < pool->items[pool->count - 1].distance) {
                 hnsw_pool_insert(pool, distance, s->gathered[i]);
+                if (level == 0)
+                    prefetch_links(h, s->gathered[i]);
+            }
         }
-        prefetch_next_links(h, pool, level);
     }
 }
 
