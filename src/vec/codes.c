@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Codes of this many vectors are on their way from memory while one is compared. */
-enum { AHEAD = 8, LINE = 64 };
+enum { AHEAD_LEAST = 8, AHEAD_MOST = 32, LINES_AHEAD = 64, LINE = 64 };
 
 size_t hnsw_code_bytes(const struct kith_hnsw_options *options)
 {
@@ -183,14 +183,22 @@ static inline float one_distance(const struct kith_hnsw *h, struct target t, uin
     return 2;
 }
 
+/* So many vectors that some 64 lines are under way: measured best for codes of 128 and of 784 bytes alike. */
+static inline uint32_t vectors_ahead(const struct kith_hnsw *h)
+{
+    size_t vectors = LINES_AHEAD * LINE / h->code_stride;
+    return vectors < AHEAD_LEAST ? AHEAD_LEAST : vectors > AHEAD_MOST ? AHEAD_MOST : (uint32_t)vectors;
+}
+
 void hnsw_distances(const struct kith_hnsw *h, struct target target, const uint32_t *slots, uint32_t count,
                     float *out)
 {
     uint32_t i = 0;
-    for (uint32_t ahead = 0; ahead < count && ahead < AHEAD; ahead++)
+    uint32_t distance = vectors_ahead(h);
+    for (uint32_t ahead = 0; ahead < count && ahead < distance; ahead++)
         prefetch_code(h, slots[ahead]);
     for (; i + 4 <= count; i += 4) {
-        for (uint32_t ahead = i + AHEAD; ahead < count && ahead < i + AHEAD + 4; ahead++)
+        for (uint32_t ahead = i + distance; ahead < count && ahead < i + distance + 4; ahead++)
             prefetch_code(h, slots[ahead]);
         four_distances(h, target, slots + i, out + i);
     }
@@ -214,8 +222,8 @@ void hnsw_fine_distances(const struct kith_hnsw *h, const float *unit, struct ta
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (i + AHEAD < count)
-            prefetch_code(h, slots[i + AHEAD]);
+        if (i + AHEAD_LEAST < count)
+            prefetch_code(h, slots[i + AHEAD_LEAST]);
         out[i] =
             1 - h->kernels->dot_f32_i8(unit, code_at(h, slots[i]), h->options.dim) * scale_at(h, slots[i]);
     }
