@@ -4,6 +4,7 @@
 #include "base/assert.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -76,6 +77,14 @@ unsigned kith_os_cpu_count(void)
     return n > 0 ? (unsigned)n : 1;
 }
 
+/* The system keeps no such sum for us, and INFO is to show it. */
+static atomic_size_t pages_bytes;
+
+size_t kith_os_pages_bytes(void)
+{
+    return atomic_load_explicit(&pages_bytes, memory_order_relaxed);
+}
+
 void *kith_os_pages_open(size_t bytes)
 {
     void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -83,13 +92,16 @@ void *kith_os_pages_open(size_t bytes)
         return NULL;
     if (bytes >= (size_t)2 << 20)
         madvise(pages, bytes, MADV_HUGEPAGE);
+    atomic_fetch_add_explicit(&pages_bytes, bytes, memory_order_relaxed);
     return pages;
 }
 
 void kith_os_pages_close(void *pages, size_t bytes)
 {
-    if (pages)
-        munmap(pages, bytes);
+    if (!pages)
+        return;
+    munmap(pages, bytes);
+    atomic_fetch_sub_explicit(&pages_bytes, bytes, memory_order_relaxed);
 }
 
 void kith_os_allocator_bytes(size_t *allocated, size_t *resident)

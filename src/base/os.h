@@ -24,6 +24,8 @@ unsigned kith_os_cpu_count(void);
  * none. Give them back with the same byte count. */
 void *kith_os_pages_open(size_t bytes);
 void kith_os_pages_close(void *pages, size_t bytes);
+/* Bytes of pages that are open: a figure of the process, as the allocator's. Thread-safe. */
+size_t kith_os_pages_bytes(void);
 
 /* Bytes the allocator holds for this process (allocated) and the pages it keeps (resident); 0 when unknown.
  */

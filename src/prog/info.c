@@ -72,14 +72,15 @@ static void memory_section(struct info *info)
     struct app *app = info->app;
     size_t allocated = 0, pages = 0, resident = kith_os_resident_bytes();
     kith_os_allocator_bytes(&allocated, &pages);
-    size_t used = allocated ? allocated : resident;
+    size_t vectors = kith_os_pages_bytes(), used = allocated ? allocated + vectors : resident;
     if (used > app->memory_peak_bytes)
         app->memory_peak_bytes = used;
     LINE(info, "# Memory\r\n");
     human(info, "used_memory", used);
     human(info, "used_memory_rss", resident);
     human(info, "used_memory_peak", app->memory_peak_bytes);
-    LINE(info, "allocator_allocated:%zu\r\nallocator_resident:%zu\r\n", allocated, pages);
+    LINE(info, "allocator_allocated:%zu\r\nallocator_resident:%zu\r\nvector_pages:%zu\r\n", allocated, pages,
+         vectors);
     LINE(info,
          "total_system_memory:%llu\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n",
          ULL(sysconf(_SC_PHYS_PAGES)) * ULL(sysconf(_SC_PAGESIZE)));
