@@ -221,7 +221,7 @@ static struct kith_vset *load_header(struct kith_engine *engine, struct kith_rea
     const struct kith_hnsw_options *saved = kith_hnsw_get_options(index);
     struct kith_vset_options options = {saved->dim, (uint32_t)input_dim, saved->codes, saved->m, saved->seed};
     struct kith_vset *vset;
-    if (kith_vset_adopt(&vset, engine, &options, index) != KITH_OK) {
+    if ((input_dim && input_dim < saved->dim) || kith_vset_adopt(&vset, engine, &options, index) != KITH_OK) {
         kith_hnsw_close(index);
         return NULL;
     }
