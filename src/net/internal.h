@@ -136,7 +136,7 @@ struct kith_server {
     int64_t now_ms; /* wall clock of this pass, never backwards */
     bool now_valid;
     struct kith_rng rng;
-    bool tick_in_flight, ticks_off;
+    bool tick_in_flight, ticks_off, expiry_due;
     uint64_t links_seen, links_settled_ms;
 
     struct kith_request requests[REQUESTS_AT_ONCE];

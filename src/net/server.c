@@ -111,8 +111,26 @@ static void schedule_node(struct kith_server *server)
         uv_timer_start(&server->node_timer, node_timer_fired, (uint64_t)timeout_ms, 0);
 }
 
+/* One entry removes a few hundred keys. As long as more are due there is one in every pass: many keys of one
+ * moment give their memory back soon, and no pass is long for it. A log that has failed ends the chase. */
+static void remove_expired(struct kith_server *server)
+{
+    int64_t first_ms = server->ticks_off ? -1 : kith_engine_next_expiry_ms(server->engine);
+    if (first_ms < 0 || first_ms >= server_now(server) || server->stopping ||
+        *kith_node_error(server->node)) {
+        server->expiry_due = false;
+        return;
+    }
+    if (server->batch || server->tick_in_flight)
+        return; /* entries with writes remove keys too; either comes back here when it is done */
+    batch_submit_tick(server);
+    set_idle(server, true);
+}
+
 static void pass_end(struct kith_server *server)
 {
+    if (server->expiry_due)
+        remove_expired(server);
     for (int round = 0; round < PASS_ROUNDS; round++) {
         if (server->batch)
             batch_submit(server);
@@ -204,9 +222,7 @@ static void cron_run(uv_timer_t *timer)
         server->stalled_listener = NULL;
         connection_accept(listener, 0);
     }
-    int64_t expiry_ms = server->ticks_off ? -1 : kith_engine_next_expiry_ms(server->engine);
-    if (expiry_ms >= 0 && expiry_ms < server_now(server) && !server->tick_in_flight && !server->batch)
-        batch_submit_tick(server);
+    server->expiry_due = true;
     save_links(server, now_ms);
     if (kith_engine_idle_work(server->engine))
         set_idle(server, true);

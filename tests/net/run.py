@@ -61,6 +61,21 @@ def read_all(s):
         return got
 
 
+@test()
+def many_keys_of_one_moment_go_soon_and_untouched(server):
+    c, count = server.client(), 120000
+    at = str(int(time.time() * 1000) + 2000)
+    for first in range(0, count, 1000):
+        c.send(*[["SET", "k%d" % n, "v", "PXAT", at] for n in range(first, first + 1000)])
+        for _ in range(1000):
+            c.read()
+    eventually(lambda: c.call("DBSIZE") == 0, "120,000 keys past their time are removed")
+    assert int(info(c, "expired_keys")) == count
+    done = int(info(c, "expiry_ticks"))
+    time.sleep(0.5)
+    assert int(info(c, "expiry_ticks")) == done, "ticks without a key that is due"
+
+
 # --- order -----------------------------------------------------------------------------------------------------
 
 
