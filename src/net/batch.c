@@ -215,7 +215,7 @@ static void on_end(void *context, size_t n)
 }
 
 /* What was not applied gets an error; the reads between still run. */
-static void fail_rest(struct batch *batch, int status)
+static void fail_rest(struct batch *batch, int status, bool is_refused)
 {
     const char *reason = kith_node_error(batch->server->node);
     while (batch->done_count < batch->op_count) {
@@ -223,9 +223,10 @@ static void fail_rest(struct batch *batch, int status)
         if (batch->done_count == batch->op_count)
             break;
         begin_reply(batch, &batch->ops[batch->done_count]);
-        kith_reply_error_format(&batch->reply,
-                                "MISCONF the log does not take this write, it may or may not be "
-                                "there after a restart: %s",
+        kith_reply_error_format(&batch->reply, "MISCONF %s: %s",
+                                is_refused
+                                    ? "this write was not taken"
+                                    : "the outcome of this write is unknown, it may be there after a restart",
                                 *reason ? reason : kith_status_text(status));
         end_op(batch);
     }
@@ -239,7 +240,7 @@ static void on_done(void *context, int status)
     if (!batch->write_count)
         server->tick_in_flight = false;
     if (status < 0)
-        fail_rest(batch, status);
+        fail_rest(batch, status, false);
     run_reads(batch);
     KITH_ASSERT(batch->done_count == batch->op_count);
     server->submitted_head = batch->next;
@@ -266,7 +267,7 @@ void batch_submit(struct kith_server *server)
     /* Those before it in the list are not done yet: its connections may have writes there. */
     while (server->submitted_head != batch)
         kith_node_poll(server->node);
-    fail_rest(batch, status);
+    fail_rest(batch, status, true);
     on_done(batch, KITH_OK);
 }
 

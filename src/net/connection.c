@@ -315,6 +315,7 @@ static void check_query_limit(struct kith_connection *connection)
 
 static void take_input(struct kith_connection *connection, const char *data, size_t length)
 {
+    KITH_ASSERT(data); /* libuv reports a buffer that could not be had before it reads */
     if (is_waiting(connection)) {
         keep_rest(connection, data, length, 0);
         if (connection->query.length > BLOCKED_READ_MAX)

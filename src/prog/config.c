@@ -361,7 +361,7 @@ void kith_config_key_value(const struct kith_config *config, size_t key, struct 
     const struct config_row *row = row_at(key);
     char **text = text_field(config, key);
     if (text) {
-        kith_buf_append_text(out, *text);
+        kith_buf_append_text(out, *text ? *text : "");
         return;
     }
     long long number = *number_field(config, row);
