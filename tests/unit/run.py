@@ -36,7 +36,7 @@ def main():
         print("%d programs start threads" % len(names))
         if not names:
             sys.exit("which cannot be: look at threaded()")
-    command = ["meson", "test", "-C", build, "--no-rebuild", "--timeout-multiplier", "4", "--suite", "unit"] + names
+    command = ["meson", "test", "-C", build, "--no-rebuild", "--timeout-multiplier", "10", "--suite", "unit"] + names
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if not os.path.exists(log):
         print(run.stdout)
