@@ -97,6 +97,8 @@ static int run_once(const struct kith_options *options, const struct kith_slice 
         status = kith_client_reply(client, &reply, &error);
     }
     kith_client_close(client);
+    if (kith_is_goodbye(argv[0], status))
+        return KITH_EXIT_OK;
     if (status)
         return kith_complain(&error);
     return is_error ? KITH_EXIT_FAILURE : KITH_EXIT_OK;

@@ -95,6 +95,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 const struct argp kith_options_argp = {.options = option_table, .parser = parse_option};
 
+bool kith_is_goodbye(struct kith_slice command, int status)
+{
+    return status == KITH_ECLOSED && kith_slice_is(command, "SHUTDOWN");
+}
+
 int kith_complain(const struct kith_error *error)
 {
     fflush(stdout);

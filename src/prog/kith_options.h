@@ -46,6 +46,10 @@ int kith_pipe_main(struct kith_options *options);
 /* The interactive client. */
 int kith_shell_main(struct kith_options *options);
 
+/* Whether a command that got `status` instead of a reply was carried out: SHUTDOWN's answer is the end of the
+ * connection. */
+bool kith_is_goodbye(struct kith_slice command, int status);
+
 /* "kith: " and the error's text, to standard error. Returns KITH_EXIT_FAILURE. */
 int kith_complain(const struct kith_error *error);
 

@@ -12,6 +12,7 @@
 enum {
     PIPELINE_MAX = 256,
     READ_AT_ONCE = 65536,
+    GOODBYE = 1, /* a status: the server has ended, as it was asked to */
 };
 
 struct pipe {
@@ -21,10 +22,11 @@ struct pipe {
     struct kith_slice *slices;
     size_t slice_capacity;
     unsigned long line_number;
+    bool ends_server; /* the last command that was queued is SHUTDOWN */
     int code;
 };
 
-/* Prints the replies of all that was sent. */
+/* Prints the replies of all that was sent. GOODBYE when the last of them is the server's end. */
 static int drain(struct pipe *pipe, struct kith_error *error)
 {
     int status = KITH_OK;
@@ -38,7 +40,8 @@ static int drain(struct pipe *pipe, struct kith_error *error)
         }
     }
     fflush(stdout);
-    return status;
+    bool is_last = pipe->ends_server && kith_client_pending(pipe->client) == 1;
+    return is_last && kith_is_goodbye(KITH_SLICE("SHUTDOWN"), status) ? GOODBYE : status;
 }
 
 /* Queues one line. Empty lines and lines that start with '#' are passed over. */
@@ -59,8 +62,10 @@ static int put_line(struct pipe *pipe, struct kith_slice line, struct kith_error
         pipe->code = KITH_EXIT_FAILURE;
         return status;
     }
-    if (!status && count)
+    if (!status && count) {
+        pipe->ends_server = kith_slice_is(pipe->slices[0], "SHUTDOWN");
         status = kith_client_put(pipe->client, pipe->slices, count);
+    }
     if (status)
         return kith_error_set(error, status, "out of memory");
     return kith_client_pending(pipe->client) >= PIPELINE_MAX ? drain(pipe, error) : KITH_OK;
@@ -113,7 +118,7 @@ int kith_pipe_main(struct kith_options *options)
     if (kith_options_connect(options, &pipe.client))
         return KITH_EXIT_FAILURE;
     int status = run(&pipe, &error);
-    if (status)
+    if (status < 0)
         pipe.code = kith_complain(&error);
     kith_client_close(pipe.client);
     kith_buf_fini(&pipe.input);

@@ -117,9 +117,13 @@ static void run_command(struct shell *shell, const struct kith_slice *argv, size
         fflush(stdout);
         status = kith_client_reply(shell->client, &reply, &error);
     }
+    if (kith_is_goodbye(argv[0], status)) {
+        disconnect(shell);
+        return;
+    }
     if (status) {
         kith_complain(&error);
-        if (!kith_slice_is(argv[0], "SHUTDOWN") && !kith_slice_is(argv[0], "QUIT"))
+        if (!kith_slice_is(argv[0], "QUIT"))
             fputs("The command may or may not have been carried out.\n", stderr);
         disconnect(shell);
         return;

@@ -496,13 +496,28 @@ def check_finds_a_folder_sound_or_says_where_not():
     kith("check", code=2)
 
 
+def SHUTDOWN_that_is_carried_out_is_no_error():
+    other = servers.start_kithd()
+    equal(kith("SHUTDOWN", port=other.port), ("", ""))
+    equal(other.process.wait(30), 0)
+    other.start()
+    equal(kith(text="SET a 1\nGET a\nSHUTDOWN\n", port=other.port), ("OK\n1\n", ""))
+    equal(other.process.wait(30), 0)
+    other.start()
+    contains(kith("SHUTDOWN", "LATER", port=other.port, code=1)[0], "ERR")
+    # A command behind it has no answer: that is an error.
+    contains(kith(text="SHUTDOWN\nSET b 1\n", port=other.port, code=1)[1], "closed the connection")
+    other.close()
+
+
 CASES = [one_command_prints_its_reply, an_error_reply_is_exit_code_1, json_is_json, standard_input_is_one_command_a_line,
          a_large_value_goes_both_ways, a_program_may_talk_through_two_pipes, a_server_that_is_not_there_is_told,
          wrong_usage_is_exit_code_2, a_password_is_sent, a_database_is_selected,
          the_interactive_client_answers_and_remembers, the_interactive_client_hints_completes_and_helps,
          the_interactive_client_connects_again, csv_becomes_strings_and_hashes, jsonl_becomes_strings_and_hashes,
          bad_key_files_say_where_and_why, vectors_are_loaded_from_every_format, vectors_get_names_attributes_and_options,
-         bad_vector_files_say_where_and_why, the_recall_table_is_right, check_finds_a_folder_sound_or_says_where_not]
+         bad_vector_files_say_where_and_why, the_recall_table_is_right, check_finds_a_folder_sound_or_says_where_not,
+         SHUTDOWN_that_is_carried_out_is_no_error]
 
 
 def main():
