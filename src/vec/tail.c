@@ -18,6 +18,7 @@ static int ring_grow(struct kith_hnsw *h, uint64_t head, uint64_t end)
     if (!ring)
         return KITH_ENOMEM;
     ring->mask = capacity - 1;
+    KITH_ASSERT(old || head == end);
     for (uint64_t i = head; i < end; i++) {
         uint64_t entry = atomic_load_explicit(&old->entries[i & old->mask], memory_order_relaxed);
         atomic_init(&ring->entries[i & ring->mask], entry);
