@@ -104,6 +104,13 @@ void kith_os_pages_close(void *pages, size_t bytes)
     atomic_fetch_sub_explicit(&pages_bytes, bytes, memory_order_relaxed);
 }
 
+void kith_os_return_memory(void)
+{
+    bool on = true;
+    if (mallctl)
+        mallctl("background_thread", NULL, NULL, &on, sizeof on);
+}
+
 void kith_os_allocator_bytes(size_t *allocated, size_t *resident)
 {
     *allocated = *resident = 0;

@@ -13,6 +13,9 @@ uint64_t kith_os_monotonic_ns(void);
 /* Fills out[0..length) with secret random bytes; aborts if the system has none. */
 void kith_os_random(void *out, size_t length);
 
+/* From now on freed memory goes back to the system by itself, within about ten seconds, also while nothing is
+ * allocated. The allocator may use a thread of its own for it: a matter for programs, not for a library. */
+void kith_os_return_memory(void);
 /* Resident memory of this process in bytes, 0 when unknown. */
 size_t kith_os_resident_bytes(void);
 /* CPU seconds used by this process so far: user and system. */

@@ -299,6 +299,7 @@ int main(int argc, char **argv)
         kith_config_fini(&app.config);
         return EXIT_FAILURE;
     }
+    kith_os_return_memory();
     fit_file_limit(&app.config);
     make_run_id(app.run_id);
     int result = serve(&app);
