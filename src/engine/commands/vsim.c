@@ -145,13 +145,15 @@ static bool take_number(struct kith_call *call, size_t *index, int64_t most, int
 
 static bool take_filter(struct kith_call *call, size_t *index, struct search *search)
 {
-    struct kith_error error = {"out of memory"};
+    struct kith_error error;
     kith_filter_close(search->filter);
     search->filter = NULL;
-    if (kith_filter_open(&search->filter, call->argv[++*index], &error) == KITH_OK)
-        return true;
-    kith_reply_error_format(call->reply, "ERR %s", error.text);
-    return false;
+    int status = kith_filter_open(&search->filter, call->argv[++*index], &error);
+    if (status == KITH_EINVAL)
+        kith_reply_error_format(call->reply, "ERR %s", error.text);
+    else if (status != KITH_OK)
+        kith_call_no_memory(call);
+    return status == KITH_OK;
 }
 
 static bool take_epsilon(struct kith_call *call, size_t *index, struct search *search)
