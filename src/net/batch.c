@@ -99,9 +99,15 @@ int batch_add_write(struct kith_connection *connection, const struct kith_admitt
 }
 
 /* Behind everything of this connection: in the open batch, or else in the last submitted one. */
-static struct batch *batch_for_read(struct kith_server *server)
+static struct batch *batch_for_read(const struct kith_server *server)
 {
     return server->batch ? server->batch : server->submitted_tail;
+}
+
+bool batch_is_full_for_reads(const struct kith_server *server)
+{
+    const struct batch *batch = batch_for_read(server);
+    return batch && batch->reads.length > BATCH_BYTES_MAX;
 }
 
 int batch_add_read(struct kith_connection *connection, const struct kith_admitted *request, bool silent)
@@ -262,6 +268,7 @@ void batch_submit(struct kith_server *server)
     server->stats.total.entries_submitted++;
     server->stats.total.writes_submitted += batch->write_count;
     int status = kith_node_submit(server->node, &batch->payload, &batch->hooks, on_done, batch);
+    server->log_behind = kith_node_is_behind(server->node);
     if (status == KITH_OK)
         return;
     /* Those before it in the list are not done yet: its connections may have writes there. */

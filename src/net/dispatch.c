@@ -14,6 +14,11 @@
 
 enum outcome { DONE, WAITS };
 
+enum {
+    IN_FLIGHT_MAX = 1 << 16, /* commands of one connection that wait for the log */
+    LOG_BEHIND_WAIT_MS = 5,
+};
+
 static bool is_finished(const struct kith_connection *connection)
 {
     return connection->flags & (CONNECTION_CLOSING | CONNECTION_LAST_REPLY);
@@ -86,9 +91,20 @@ static void hold_back_if_behind(struct kith_connection *connection, const struct
         server_hold_back(connection, delay_ms);
 }
 
+/* The disk does not keep up: the writer waits in its socket, so that the log's queue never fills and readers are
+ * served meanwhile. */
+static bool waits_for_log(struct kith_connection *connection)
+{
+    struct kith_server *server = connection->server;
+    if (!server->log_behind || !(server->log_behind = kith_node_is_behind(server->node)))
+        return false;
+    server_hold_back(connection, LOG_BEHIND_WAIT_MS);
+    return true;
+}
+
 static enum outcome run_write(struct kith_connection *connection, const struct kith_admitted *request)
 {
-    if (connection->deferred)
+    if (connection->deferred || connection->in_flight >= IN_FLIGHT_MAX || waits_for_log(connection))
         return WAITS;
     bool silent = take_silence(&connection->session);
     if (batch_add_write(connection, request, silent) != KITH_OK) {
@@ -107,6 +123,9 @@ static enum outcome run_read(struct kith_connection *connection, const struct ki
     if (connection->deferred && (!defers || deferred_is_full(connection)))
         return WAITS;
     if (connection->in_flight && (defers || alone))
+        return WAITS;
+    if (connection->in_flight >= IN_FLIGHT_MAX ||
+        (connection->in_flight && batch_is_full_for_reads(connection->server)))
         return WAITS;
     bool silent = take_silence(&connection->session);
     if (defers) {

@@ -137,6 +137,7 @@ struct kith_server {
     bool now_valid;
     struct kith_rng rng;
     bool tick_in_flight, ticks_off, expiry_due;
+    bool log_behind; /* as of the last look */
     uint64_t links_seen, links_settled_ms;
 
     struct kith_request requests[REQUESTS_AT_ONCE];
@@ -193,6 +194,8 @@ void dispatch_after_reply(struct kith_connection *connection, const struct kith_
 /* batch.c */
 int batch_add_write(struct kith_connection *connection, const struct kith_admitted *request, bool silent);
 int batch_add_read(struct kith_connection *connection, const struct kith_admitted *request, bool silent);
+/* So much waits behind writes that no read should join it. */
+bool batch_is_full_for_reads(const struct kith_server *server);
 void batch_submit(struct kith_server *server);
 void batch_submit_tick(struct kith_server *server);
 void batch_free_spares(struct kith_server *server);

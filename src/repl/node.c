@@ -571,6 +571,11 @@ const char *kith_node_error(const struct kith_node *node)
     return node->failure == KITH_OK ? "" : node->failure_text.text;
 }
 
+bool kith_node_is_behind(const struct kith_node *node)
+{
+    return node->log && kith_log_is_behind(node->log);
+}
+
 void kith_node_get_status(const struct kith_node *node, struct kith_node_status *out)
 {
     *out = node->status;

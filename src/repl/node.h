@@ -109,6 +109,9 @@ void kith_node_set_durability(struct kith_node *node, enum kith_durability durab
  */
 const char *kith_node_error(const struct kith_node *node);
 
+/* The disk is slower than the writes: submit will block when this goes on. */
+bool kith_node_is_behind(const struct kith_node *node);
+
 /* For INFO persistence and replication. Times are wall-clock milliseconds since 1970. */
 struct kith_node_status {
     bool in_memory;

@@ -466,6 +466,14 @@ void kith_log_append(struct kith_log *log, struct kith_log_entry *entry)
     pthread_mutex_unlock(&log->mutex);
 }
 
+bool kith_log_is_behind(struct kith_log *log)
+{
+    pthread_mutex_lock(&log->mutex);
+    bool behind = log->queued_bytes > log->options.queue_bytes / 4 && log->failure == KITH_OK;
+    pthread_mutex_unlock(&log->mutex);
+    return behind;
+}
+
 void kith_log_progress(struct kith_log *log, struct kith_log_progress *out)
 {
     atomic_store(&log->wake_pending, false);

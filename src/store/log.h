@@ -68,6 +68,9 @@ int kith_log_close(struct kith_log *log);
  * entries are dropped. */
 void kith_log_append(struct kith_log *log, struct kith_log_entry *entry);
 
+/* Whether more than a quarter of the queue waits: the time to take fewer writes, before append blocks. */
+bool kith_log_is_behind(struct kith_log *log);
+
 struct kith_log_progress {
     uint64_t written, synced; /* the last index that was; 0 none */
     int failure;              /* 0, or why nothing is written any more */

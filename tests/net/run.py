@@ -76,6 +76,76 @@ def many_keys_of_one_moment_go_soon_and_untouched(server):
     assert int(info(c, "expiry_ticks")) == done, "ticks without a key that is due"
 
 
+STALL_C = """#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int fdatasync(int fd)
+{
+    while (access(getenv("KITH_TEST_STALL"), F_OK) == 0)
+        usleep(1000);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+"""
+
+
+def with_disk_that_stalls(folder):
+    """A kithd whose fdatasync waits while the file `stall` is there; None where that cannot be."""
+    import shutil
+    import subprocess
+    with open(servers.kithd_path(), "rb") as f:
+        program = f.read()
+    if b"__asan_init" in program or b"__tsan_init" in program or not shutil.which("cc"):
+        return None  # a sanitizer's runtime has to be the first library
+    source, library, stall = (os.path.join(folder, n) for n in ("stall.c", "stall.so", "stall"))
+    with open(source, "w", encoding="ascii") as f:
+        f.write(STALL_C)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    os.environ["LD_PRELOAD"], os.environ["KITH_TEST_STALL"] = library, stall
+    try:
+        return servers.start_kithd(durability="always"), stall
+    finally:
+        del os.environ["LD_PRELOAD"], os.environ["KITH_TEST_STALL"]
+
+
+@test()
+def a_disk_that_stalls_holds_writers_back_and_serves_readers(server):
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        made = with_disk_that_stalls(folder)
+        if not made:
+            return
+        slow, stall = made
+        c = slow.client()
+        assert c.call("SET", "read", "me") == b"OK"
+        open(stall, "w", encoding="ascii").close()
+        block, count, sent, replies = encode(["SET", "k", b"x" * 1000000]), 400, [0], []
+
+        def write():
+            s = raw(slow)
+            for n in range(count):
+                s.sendall(block)
+                sent[0] = n + 1
+            while len(replies) < count and s.recv(5) == b"+OK\r\n":
+                replies.append(1)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        eventually(lambda: int(info(c, "log_waiting_bytes")) > 64 << 20, "the log waits for its disk")
+        last = -1
+        while sent[0] != last:
+            last = sent[0]
+            for _ in range(50):
+                assert c.call("GET", "read") == b"me"
+                time.sleep(0.01)
+        assert last < count and int(info(c, "log_waiting_bytes")) < 128 << 20, (last, info(c, "log_waiting_bytes"))
+        os.unlink(stall)
+        writer.join(PATIENCE_S)
+        assert len(replies) == count, len(replies)
+        assert slow.stop() == 0
+        slow.close()
+
+
 # --- order -----------------------------------------------------------------------------------------------------
 
 
