@@ -366,7 +366,7 @@ static void settle_lists(struct kith_filter *f)
     for (size_t i = 0; i < f->length; i++) {
         struct kith_attribute_value *value = &f->program[i].value;
         if (f->program[i].kind == VALUE && value->kind == KITH_VALUE_ARRAY)
-            value->items = f->items + (size_t)value->number;
+            value->items = f->items ? f->items + (size_t)value->number : NULL; /* [] alone has no items */
     }
 }
 
