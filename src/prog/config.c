@@ -82,6 +82,7 @@ static unsigned edit_distance(struct kith_slice a, const char *b)
     return row[length];
 }
 
+/* NULL when nothing is near enough to be what was meant. */
 static const char *nearest_name(struct kith_slice name)
 {
     size_t best = 0;
@@ -93,7 +94,20 @@ static const char *nearest_name(struct kith_slice name)
             best_distance = distance;
         }
     }
-    return row_at(best)->name;
+    return best_distance <= 1 + name.length / 3 ? row_at(best)->name : NULL;
+}
+
+static int refuse_name(struct kith_slice name, struct kith_error *error)
+{
+    const char *nearest = nearest_name(name);
+    char shown[65];
+    size_t length = 0;
+    for (; length < name.length && length < 64; length++)
+        shown[length] = name.data[length] < ' ' || name.data[length] > '~' ? '?' : name.data[length];
+    shown[length] = '\0';
+    if (nearest)
+        return kith_error_set(error, KITH_ENOENT, "no key '%s': did you mean '%s'?", shown, nearest);
+    return kith_error_set(error, KITH_ENOENT, "no key '%s': kithd --help lists the keys", shown);
 }
 
 /* The key's index, or a negative status. */
@@ -102,8 +116,7 @@ static int find_key(struct kith_slice name, struct kith_error *error)
     for (size_t key = 0; key < kith_config_row_count; key++)
         if (kith_slice_is(name, row_at(key)->name))
             return (int)key;
-    return kith_error_set(error, KITH_ENOENT, "no key '%.*s': did you mean '%s'?",
-                          (int)(name.length < 64 ? name.length : 64), name.data, nearest_name(name));
+    return refuse_name(name, error);
 }
 
 static bool parse_whole(struct kith_slice word, int base, int64_t *value, size_t *used)

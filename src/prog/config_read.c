@@ -47,7 +47,13 @@ static int read_line(struct kith_config *config, struct words *words, struct kit
     if (words->count == 1)
         return kith_error_set(error, KITH_EINVAL, "'%.*s' has no value",
                               (int)(line.length < 64 ? line.length : 64), line.data);
-    return kith_config_set(config, words->slices[0], words->slices + 1, words->count - 1, false, error);
+    struct kith_slice name = words->slices[0];
+    struct kith_error inner = {""};
+    status = kith_config_set(config, name, words->slices + 1, words->count - 1, false, &inner);
+    if (status == KITH_ENOENT) /* it says the name already */
+        return kith_error_set(error, status, "%s", inner.text);
+    return status ? kith_error_set(error, status, "%.*s: %s", (int)name.length, name.data, inner.text)
+                  : KITH_OK;
 }
 
 int kith_config_read_text(struct kith_config *config, const char *origin, struct kith_slice text,

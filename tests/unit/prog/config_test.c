@@ -168,10 +168,14 @@ static void a_file_is_read_as_redis_reads_it(void **state)
     shows(&config, "unixsocket", "/tmp/a b");
     shows(&config, "client-output-buffer-limit", "normal 1073741824 0 0");
     shows(&config, "dir", "");
-    static const char *const bad[][2] = {{"port 1\nport\n", "test.conf:2: 'port' has no value"},
-                                         {"\n\nport \"1\n", "test.conf:3: unbalanced quotes"},
-                                         {"prot 1", "test.conf:1: no key 'prot': did you mean 'port'?"},
-                                         {"port 1 2", "test.conf:1: wrong number of arguments"}};
+    static const char *const bad[][2] = {
+        {"port 1\nport\n", "test.conf:2: 'port' has no value"},
+        {"\n\nport \"1\n", "test.conf:3: unbalanced quotes"},
+        {"prot 1", "test.conf:1: no key 'prot': did you mean 'port'?"},
+        {"port 1 2", "test.conf:1: port: wrong number of arguments"},
+        {"durability maybe", "test.conf:1: durability: argument must be one of"},
+        {"completely-else 1", "test.conf:1: no key 'completely-else': kithd --help"},
+        {"a\033b\377 1", "test.conf:1: no key 'a?b?': kithd --help"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_not_equal(kith_config_read_text(&config, "test.conf", text(bad[i][0]), &error), KITH_OK);
         if (strncmp(error.text, bad[i][1], strlen(bad[i][1])) != 0)
