@@ -53,6 +53,11 @@ const char *kith_config_key_help(size_t key)
     return row_at(key)->help;
 }
 
+const char *kith_config_key_initial(size_t key)
+{
+    return row_at(key)->initial;
+}
+
 bool kith_config_key_is_live(size_t key)
 {
     return row_at(key)->live;

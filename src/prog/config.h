@@ -81,6 +81,8 @@ size_t kith_config_key_count(void);
 const char *kith_config_key_name(size_t key);
 /* One line for --help; NULL for keys that are accepted without an effect. */
 const char *kith_config_key_help(size_t key);
+/* The default as a user would write it: "64mb". */
+const char *kith_config_key_initial(size_t key);
 /* Appends the value as CONFIG GET shows it. */
 void kith_config_key_value(const struct kith_config *config, size_t key, struct kith_buf *out);
 bool kith_config_key_is_default(const struct kith_config *config, size_t key);

@@ -65,7 +65,7 @@ const struct config_row kith_config_rows[] = {
      .help = "always: reply after the disk has it; everysec, none: may lose the last second, or more"},
     {"log-segment-size", CONFIG_BYTES, false, FIELD(log_segment_bytes), 1 * MIB, 1 * GIB, .initial = "64mb",
      .help = "bytes of one file of the log"},
-    {"checkpoint-log-size", CONFIG_BYTES, true, FIELD(checkpoint_log_bytes), 1 * MIB, 1024 * GIB,
+    {"checkpoint-log-size", CONFIG_BYTES, false, FIELD(checkpoint_log_bytes), 1 * MIB, 1024 * GIB,
      .initial = "256mb", .help = "bytes of log after which a checkpoint is made"},
 
     {"loglevel", CONFIG_CHOICE, true, FIELD(log_level), .choices = level_choices, .initial = "notice",

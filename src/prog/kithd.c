@@ -25,23 +25,15 @@ static void print_help(void)
          "Every key can stand in FILE (name value), in the environment (KITH_NAME=value) and as a flag; a "
          "flag counts\n"
          "over the environment, the environment over the file.\n");
-    struct kith_config config;
-    if (kith_config_init(&config) != KITH_OK)
-        return;
     for (size_t key = 0; key < kith_config_key_count(); key++) {
         if (!kith_config_key_help(key))
             continue;
-        struct kith_buf value;
-        kith_buf_init(&value);
-        kith_config_key_value(&config, key, &value);
-        kith_buf_append_char(&value, '\0');
+        const char *initial = kith_config_key_initial(key);
         printf("  --%-27s %s\n  %29s default: %s\n", kith_config_key_name(key), kith_config_key_help(key), "",
-               value.failed || !*value.data ? "empty" : value.data);
-        kith_buf_fini(&value);
+               *initial ? initial : "empty");
     }
     puts("\nKeys of Redis that have no effect here (save, appendonly, ...) are accepted: see "
          "docs/compatibility.md.");
-    kith_config_fini(&config);
 }
 
 /* File, environment, flags, in this order. */

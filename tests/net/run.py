@@ -805,6 +805,25 @@ def a_start_that_cannot_be_says_why(server):
     assert server.folder in fails_to_start("--port", other, "--dir", server.folder)
 
 
+@test()
+def docs_name_every_key_and_its_default(server):
+    import subprocess
+    text = subprocess.run([servers.kithd_path(), "--help"], stdout=subprocess.PIPE, check=True).stdout.decode()
+    with open(os.path.join(servers.TREE, "docs", "kithd.md"), encoding="utf-8") as f:
+        rows = [line.split("|")[1:3] for line in f if line.startswith("| ")]
+    documented = {}
+    for names_, default in rows:
+        for name in names_.split(","):
+            documented[name.strip()] = default.strip()
+    lines = text.splitlines()
+    for n, line in enumerate(lines):
+        if line.startswith("  --") and "default: " in lines[n + 1]:
+            name, default = line.split()[0][2:], lines[n + 1].split("default: ")[1].replace("empty", "")
+            if name in ("unixsocketperm",):
+                continue
+            assert documented.get(name) == default, (name, default, documented.get(name))
+
+
 def main():
     names = sys.argv[1:]
     passed = failed = 0
