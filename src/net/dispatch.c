@@ -185,6 +185,30 @@ static void admit_requests(struct kith_connection *connection, const struct kith
         kith_engine_prefetch(server->engine, admitted, admitted_count);
 }
 
+/* A web page can make its reader's browser send bytes to any port of the machine. What gives such a request away are
+ * words of HTTP where a command should be; the commands that the page put behind them must not run. */
+static bool is_of_a_browser(const struct kith_request *request)
+{
+    return kith_slice_is(request->argv[0], "POST") || kith_slice_is(request->argv[0], "Host:");
+}
+
+static void close_browser(struct kith_connection *connection)
+{
+    enum { WARN_EVERY_MS = 60000 };
+    struct kith_server *server = connection->server;
+    uint64_t now_ms = uv_now(&server->loop);
+    char address[128];
+    server->stats.total.protocol_errors++;
+    if (!server->browser_warned_ms || now_ms - server->browser_warned_ms >= WARN_EVERY_MS) {
+        connection_address(connection, true, address, sizeof address);
+        KITH_WARN("client %llu (%s) sends HTTP, as a web page in a browser does that tries to give commands: "
+                  "closed",
+                  (unsigned long long)connection->session.id, address);
+        server->browser_warned_ms = now_ms;
+    }
+    connection_close(connection);
+}
+
 /* Runs requests in order; returns how many were, fewer than `count` when one has to wait. */
 static size_t run_requests(struct kith_connection *connection, const struct kith_request *requests,
                            size_t count)
@@ -203,6 +227,10 @@ static size_t run_requests(struct kith_connection *connection, const struct kith
         enum outcome outcome;
         if (is_finished(connection) || connection->flags & CONNECTION_HELD)
             return i;
+        if (bytes && is_of_a_browser(&requests[i])) {
+            close_browser(connection);
+            return i;
+        }
         if (bytes)
             outcome = refuse(connection, NULL, kith_slice(server->refusals.data + refused, bytes));
         else

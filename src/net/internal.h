@@ -137,7 +137,8 @@ struct kith_server {
     bool now_valid;
     struct kith_rng rng;
     bool tick_in_flight, ticks_off, expiry_due;
-    bool log_behind; /* as of the last look */
+    bool log_behind;            /* as of the last look */
+    uint64_t browser_warned_ms; /* when the log last told of one; 0: never */
     uint64_t links_seen, links_settled_ms;
 
     struct kith_request requests[REQUESTS_AT_ONCE];

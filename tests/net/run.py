@@ -76,6 +76,21 @@ def many_keys_of_one_moment_go_soon_and_untouched(server):
     assert int(info(c, "expiry_ticks")) == done, "ticks without a key that is due"
 
 
+@test()
+def a_browser_cannot_be_made_to_give_commands(server):
+    c = server.client()
+    for text in (b"POST / HTTP/1.1\r\nContent-Type: text/plain\r\n\r\nSET evil 1\r\n",
+                 b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nX: y\r\n\r\nSET evil 1\r\n",
+                 encode(["post", "/"]) + encode(["SET", "evil", "1"])):
+        s = raw(server)
+        s.sendall(text)
+        assert b"OK" not in read_all(s), text
+        s.close()
+    assert c.call("EXISTS", "evil") == 0
+    assert server.log().count("sends HTTP") == 1
+    assert c.call("SET", "post", "1") == b"OK" and c.call("GET", "post") == b"1"
+
+
 STALL_C = """#define _GNU_SOURCE
 #include <stdlib.h>
 #include <sys/syscall.h>
