@@ -8,6 +8,7 @@
  * belongs to the value or choice behind it; a group that begins with a token and has several items
  * behind it is a block of that token: "[LIMIT offset count]". */
 #include "engine/syntax.h"
+#include "base/assert.h"
 
 #include "base/status.h"
 
@@ -178,6 +179,7 @@ static int repetition(struct parser *parser, uint8_t *chain, int length)
     uint8_t node_count = parser->syntax->count;
     parser->at++;
     uint8_t first = sequence(parser);
+    KITH_ASSERT(parser->at);
     if (parser->syntax->error || strncmp(parser->at, "...]", 4) != 0 || first == KITH_SYNTAX_NONE) {
         *parser = before;
         parser->syntax->count = node_count;

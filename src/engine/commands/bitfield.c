@@ -1,4 +1,5 @@
 /* BITFIELD: integers of 1 to 64 bits at any bit offset of a string. */
+#include "base/assert.h"
 #include "engine/commands/bits.h"
 #include "engine/keyspace.h"
 
@@ -118,6 +119,7 @@ static uint64_t read_bits(struct kith_slice bytes, uint64_t offset, unsigned wid
 
 static void write_bits(char *bytes, uint64_t offset, unsigned width, uint64_t value)
 {
+    KITH_ASSERT(bytes);
     for (unsigned i = 0; i < width; i++, offset++) {
         uint8_t mask = (uint8_t)(0x80 >> offset % 8), byte = (uint8_t)bytes[offset / 8];
         bool bit = value >> (width - 1 - i) & 1;
@@ -128,6 +130,7 @@ static void write_bits(char *bytes, uint64_t offset, unsigned width, uint64_t va
 /* The low `width` bits as the number that they are. */
 static int64_t as_number(uint64_t bits, const struct operation *operation)
 {
+    KITH_ASSERT(operation->width >= 1 && operation->width <= 64);
     unsigned unused = 64 - operation->width;
     if (operation->is_signed)
         return (int64_t)(bits << unused) >> unused;
