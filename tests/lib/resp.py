@@ -156,10 +156,11 @@ def show_aggregate(reply, indent):
         mark = (kind % n).rjust(width + 2)
         deeper = " " * (len(indent) + len(mark))
         if isinstance(reply, Map):
-            text = show(item[0]) + " => " + show(item[1], deeper).lstrip()
+            nested = isinstance(item[1], list) and item[1]
+            text = show(item[0]) + " => " + ("\n" + show(item[1], deeper) if nested else show(item[1]))
         else:
             text = show(item, deeper).lstrip()
-        lines.append((indent if n == 1 else indent) + mark + text)
+        lines.append(indent + mark + text)
     return "\n".join(lines)
 
 
