@@ -1,8 +1,10 @@
 /* libkith: every function of kith.h, in memory and in a folder, its failures and what they leave. */
+#include "failing_malloc.h"
 #include "kith.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -258,6 +260,64 @@ static void wrong_options_and_folders_are_refused(void **state)
     assert_int_equal(kith_close(NULL), 0);
 }
 
+/* Uses a bit of everything; whatever fails must say so, and leave the database usable and whole. */
+static bool use(struct kith *db)
+{
+    const float east[] = {1, 0}, north[] = {0, 1};
+    bool good = kith_put(db, "k", "value", 5) == 0;
+    good &= kith_vector_add(db, "s", "east", east, 2) >= 0;
+    good &= kith_vector_add(db, "s", "north", north, 2) >= 0;
+    char *value;
+    size_t length;
+    if (kith_get(db, "k", &value, &length) == 0) {
+        assert_int_equal(length, 5);
+        kith_free(value);
+    } else {
+        good = false;
+    }
+    struct kith_matches *found;
+    if (kith_vector_search(db, "s", east, 2, 2, &found) == 0)
+        kith_free(found);
+    else
+        good = false;
+    const char *argv[20] = {"MGET"};
+    for (int i = 1; i < 20; i++)
+        argv[i] = "k";
+    const struct kith_answer *answer;
+    if (kith_command(db, 20, argv, NULL, &answer) == 0)
+        drop(answer);
+    else
+        good = false;
+    good &= kith_idle(db, 20) >= 0;
+    return good;
+}
+
+static void every_allocation_failure_is_told_and_leaks_nothing(void **state)
+{
+    const struct kith_options options = {.worker_count = 1, .sync = KITH_SYNC_NONE};
+    int refused = 0, disturbed = 0;
+    for (int n = 0; failing_malloc_sweep(&n);) {
+        struct kith *db = NULL;
+        char message[KITH_MESSAGE_BYTES] = "";
+        if (kith_open(&db, NULL, &options, message) != 0) {
+            assert_true(failing_malloc_disarm());
+            assert_null(db);
+            assert_true(strlen(message) > 3);
+            refused++;
+            continue;
+        }
+        if (!use(db)) {
+            assert_true(failing_malloc_disarm());
+            disturbed++;
+        }
+        /* An entry that could not be applied makes the log refuse more, and the close say so. */
+        if (kith_close(db) != 0)
+            assert_true(failing_malloc_disarm());
+    }
+    print_message("%d opens refused, %d runs disturbed\n", refused, disturbed);
+    assert_true(refused > 10 && disturbed > 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +329,7 @@ int main(void)
         cmocka_unit_test(a_folder_gives_back_what_was_put_into_it),
         cmocka_unit_test(keys_past_their_time_are_absent_and_their_memory_comes_back),
         cmocka_unit_test(wrong_options_and_folders_are_refused),
+        cmocka_unit_test(every_allocation_failure_is_told_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
