@@ -17,12 +17,21 @@ enum {
     BUCKETS_PER_STEP = 2048, /* about a tenth of a millisecond when all of them are saved already */
 };
 
-/* An object under way. */
+/* A string longer than this goes in parts, step by step, as large objects do. Under test nearly every string does. */
+#ifdef KITH_DEBUG
+enum { WHOLE_STRING_BYTES = 2, STRING_PART_BYTES = 3 };
+#else
+enum { WHOLE_STRING_BYTES = 1 << 20, STRING_PART_BYTES = 128 << 10 };
+#endif
+
+/* An object under way, or a long string: `ops` is then NULL and `object` the key's entry, which keeps the bit of what is
+ * not saved until it is, so that a change finds it (save_entry) and the entry cannot go away unseen. */
 struct kith_save {
     struct kith_checkpoint *checkpoint;
     struct kith_save *next;
     const struct kith_type_ops *ops;
     void *object;
+    size_t offset; /* of a string: how much of it is written */
     uint64_t object_id;
     size_t part_start; /* in the sink */
     bool orphan;       /* its key is gone: the object is ours to release */
@@ -35,6 +44,7 @@ struct flushed {
     struct kith_avl *expiries;
     uint64_t cursor;
     uint32_t db_index;
+    bool walked; /* to be released once no string of it is under way */
 };
 
 struct kith_checkpoint {
@@ -90,14 +100,15 @@ static void append_done(struct kith_save *save)
                         kith_varint_put(body, save->object_id));
 }
 
-static void append_key(struct kith_checkpoint *checkpoint, uint32_t db_index, const void *entry,
+/* With `whole` a string's bytes follow its name, otherwise the id under which they or an object's parts come. */
+static void append_key(struct kith_checkpoint *checkpoint, uint32_t db_index, const void *entry, bool whole,
                        uint64_t object_id)
 {
     struct kith_slice name = kith_entry_key(entry), value = {0};
     enum kith_type type = kith_keyspace_type(entry);
     int64_t expiry_ms = kith_keyspace_expiry(entry);
     size_t value_bytes = kith_varint_size(object_id);
-    if (type == KITH_STRING) {
+    if (whole) {
         value = kith_keyspace_string(entry);
         value_bytes = kith_varint_size(value.length) + value.length;
     }
@@ -108,7 +119,8 @@ static void append_key(struct kith_checkpoint *checkpoint, uint32_t db_index, co
         return;
     p = put_record_start(p, body, KITH_RECORD_KEY);
     p += kith_varint_put(p, db_index);
-    *p++ = (char)(type | (expiry_ms >= 0 ? KITH_RECORD_EXPIRES : 0));
+    *p++ = (char)(type | (expiry_ms >= 0 ? KITH_RECORD_EXPIRES : 0) |
+                  (type == KITH_STRING && !whole ? KITH_RECORD_IN_PARTS : 0));
     if (expiry_ms >= 0) {
         kith_put_u64(p, (uint64_t)expiry_ms);
         p += 8;
@@ -116,7 +128,7 @@ static void append_key(struct kith_checkpoint *checkpoint, uint32_t db_index, co
     p += kith_varint_put(p, name.length);
     memcpy(p, name.data, name.length);
     p += name.length;
-    p += kith_varint_put(p, type == KITH_STRING ? value.length : object_id);
+    p += kith_varint_put(p, whole ? value.length : object_id);
     if (value.length)
         memcpy(p, value.data, value.length);
     p += value.length;
@@ -200,7 +212,7 @@ static void save_object(struct kith_checkpoint *checkpoint, uint32_t db_index, c
         checkpoint->failed = true;
         return;
     }
-    append_key(checkpoint, db_index, entry, checkpoint->object_count++);
+    append_key(checkpoint, db_index, entry, false, checkpoint->object_count++);
     int more = ops->save(save, object);
     if (more > 0) {
         enqueue(checkpoint, save);
@@ -211,18 +223,113 @@ static void save_object(struct kith_checkpoint *checkpoint, uint32_t db_index, c
     free_save(checkpoint, save);
 }
 
-static void save_entry(struct kith_checkpoint *checkpoint, uint32_t db_index, void *entry)
+/* --- Long strings under way. --- */
+
+static struct kith_save *find_string(const struct kith_checkpoint *checkpoint, const void *entry)
 {
-    uint8_t meta = kith_entry_meta(entry);
-    if (((meta ^ checkpoint->engine->saved_bit) & KITH_KEY_SAVED) == 0)
-        return;
-    kith_entry_set_meta(entry, meta ^ KITH_KEY_SAVED);
-    if (checkpoint->cleaning || checkpoint->failed)
-        return;
-    if ((meta & KITH_KEY_TYPE) == KITH_STRING)
-        append_key(checkpoint, db_index, entry, 0);
+    struct kith_save *save = checkpoint->first;
+    while (save && (save->ops || save->object != entry))
+        save = save->next;
+    return save;
+}
+
+static void unlink_save(struct kith_checkpoint *checkpoint, struct kith_save *save)
+{
+    struct kith_save *before = NULL, *at = checkpoint->first;
+    for (; at != save; at = at->next)
+        before = at;
+    if (before)
+        before->next = save->next;
     else
+        checkpoint->first = save->next;
+    if (checkpoint->last == save)
+        checkpoint->last = before;
+}
+
+static void mark_saved(void *entry)
+{
+    kith_entry_set_meta(entry, kith_entry_meta(entry) ^ KITH_KEY_SAVED);
+}
+
+/* False when there is no memory for it: the checkpoint has failed then. */
+static bool begin_string(struct kith_checkpoint *checkpoint, uint32_t db_index, void *entry)
+{
+    struct kith_save *save = new_save(checkpoint, NULL, entry);
+    if (!save) {
+        checkpoint->failed = true;
+        return false;
+    }
+    append_key(checkpoint, db_index, entry, false, checkpoint->object_count++);
+    enqueue(checkpoint, save);
+    return true;
+}
+
+/* Writes about budget_bytes of a string; returns whether there is more. */
+static bool write_string(struct kith_save *save, size_t budget_bytes)
+{
+    struct kith_slice value = kith_keyspace_string(save->object);
+    for (size_t written = 0; written < budget_bytes && save->offset < value.length;) {
+        size_t rest = value.length - save->offset;
+        size_t length = rest < STRING_PART_BYTES ? rest : STRING_PART_BYTES;
+        kith_buf_append(kith_save_part_begin(save), value.data + save->offset, length);
+        kith_save_part_end(save);
+        save->offset += length;
+        written += length;
+    }
+    return save->offset < value.length;
+}
+
+/* Forgets the strings under way, because the checkpoint has failed; their entries look saved, as all will. */
+static void drop_strings(struct kith_checkpoint *checkpoint)
+{
+    struct kith_save *save = checkpoint->first, *next;
+    for (; save; save = next) {
+        next = save->next;
+        if (save->ops)
+            continue;
+        mark_saved(save->object);
+        unlink_save(checkpoint, save);
+        free_save(checkpoint, save);
+    }
+}
+
+/* `now`: the entry is about to change, so it must be saved when this returns. */
+static void save_entry(struct kith_checkpoint *checkpoint, uint32_t db_index, void *entry, bool now)
+{
+    if (((kith_entry_meta(entry) ^ checkpoint->engine->saved_bit) & KITH_KEY_SAVED) == 0)
+        return;
+    bool writing = !checkpoint->cleaning && !checkpoint->failed;
+    bool is_string = kith_keyspace_type(entry) == KITH_STRING;
+    struct kith_save *under_way = is_string ? find_string(checkpoint, entry) : NULL;
+    if (!now &&
+        (under_way || (writing && is_string && kith_keyspace_string(entry).length > WHOLE_STRING_BYTES &&
+                       begin_string(checkpoint, db_index, entry))))
+        return;
+    mark_saved(entry);
+    writing = writing && !checkpoint->failed;
+    if (under_way) {
+        if (writing) {
+            write_string(under_way, SIZE_MAX);
+            append_done(under_way);
+        }
+        unlink_save(checkpoint, under_way);
+        free_save(checkpoint, under_way);
+    } else if (writing && is_string) {
+        append_key(checkpoint, db_index, entry, true, 0);
+    } else if (writing) {
         save_object(checkpoint, db_index, entry);
+    }
+}
+
+static void step_string(struct kith_checkpoint *checkpoint, size_t budget_bytes)
+{
+    struct kith_save *save = checkpoint->first;
+    if (write_string(save, budget_bytes))
+        return;
+    append_done(save);
+    mark_saved(save->object);
+    dequeue(checkpoint);
+    free_save(checkpoint, save);
 }
 
 static void step_object(struct kith_checkpoint *checkpoint, size_t budget_bytes)
@@ -244,7 +351,7 @@ static void step_object(struct kith_checkpoint *checkpoint, size_t budget_bytes)
 void kith_checkpoint_touch(struct kith_engine *engine, struct kith_db *db, void *entry)
 {
     KITH_ASSERT(engine->checkpoint);
-    save_entry(engine->checkpoint, db->index, entry);
+    save_entry(engine->checkpoint, db->index, entry, true);
 }
 
 bool kith_checkpoint_take_object(struct kith_engine *engine, const struct kith_type_ops *ops, void *object)
@@ -262,11 +369,17 @@ bool kith_checkpoint_take_table(struct kith_engine *engine, struct kith_db *db, 
                                 struct kith_avl *expiries)
 {
     struct kith_checkpoint *checkpoint = engine->checkpoint;
-    if (!checkpoint || checkpoint->cleaning || checkpoint->failed || checkpoint->db_index > db->index)
+    if (!checkpoint)
         return false;
+    bool passed = checkpoint->db_index > db->index && !checkpoint->first;
+    if (checkpoint->cleaning || checkpoint->failed || passed) {
+        drop_strings(checkpoint); /* there are some only when it has failed */
+        return false;
+    }
     struct flushed *flushed = malloc(sizeof *flushed);
     if (!flushed) {
         checkpoint->failed = true;
+        drop_strings(checkpoint);
         return false;
     }
     *flushed = (struct flushed){
@@ -290,15 +403,18 @@ struct walk {
 static void walk_entry(void *arg, void *entry)
 {
     const struct walk *walk = arg;
-    save_entry(walk->checkpoint, walk->db_index, entry);
+    save_entry(walk->checkpoint, walk->db_index, entry, false);
 }
 
 static void walk_flushed(struct kith_checkpoint *checkpoint)
 {
     struct flushed *flushed = checkpoint->flushed;
     struct walk walk = {checkpoint, flushed->db_index};
-    flushed->cursor = kith_table_scan(flushed->table, flushed->cursor, walk_entry, &walk);
-    if (flushed->cursor)
+    if (!flushed->walked) {
+        flushed->cursor = kith_table_scan(flushed->table, flushed->cursor, walk_entry, &walk);
+        flushed->walked = !flushed->cursor;
+    }
+    if (!flushed->walked || checkpoint->first)
         return;
     checkpoint->flushed = flushed->next;
     kith_lazy_release_table(checkpoint->engine, flushed->table, flushed->expiries);
@@ -355,7 +471,10 @@ static bool run_step(struct kith_checkpoint *checkpoint, size_t budget_bytes)
         if (checkpoint->failed || checkpoint->sink->failed)
             return true;
         if (checkpoint->first) {
-            step_object(checkpoint, budget_bytes - used);
+            if (checkpoint->first->ops)
+                step_object(checkpoint, budget_bytes - used);
+            else
+                step_string(checkpoint, budget_bytes - used);
             buckets += 64;
         } else if (!walk_bucket(checkpoint)) {
             append_end(checkpoint);
@@ -395,6 +514,7 @@ void kith_engine_checkpoint_abort(struct kith_engine *engine)
         return;
     checkpoint->cleaning = true;
     kith_buf_fini(&checkpoint->pending);
+    drop_strings(checkpoint);
     while (checkpoint->first) {
         struct kith_save *save = checkpoint->first;
         dequeue(checkpoint);

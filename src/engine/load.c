@@ -2,17 +2,19 @@
  * checked, and an object becomes visible under its key only when it is complete. */
 #include "base/varint.h"
 #include "engine/checkpoint.h"
+#include "engine/limits.h"
 #include "engine/record.h"
 #include "engine/state.h"
 
 #include <stdlib.h>
 
-/* An object under way. */
+/* An object under way, or a long string: `ops` is then NULL. */
 struct loading {
     struct kith_db *db;
     const struct kith_type_ops *ops;
-    void *object; /* NULL until its first part */
-    char *name;   /* owned */
+    void *object;         /* NULL until its first part */
+    struct kith_buf text; /* of a string */
+    char *name;           /* owned */
     size_t name_length;
     int64_t expiry_ms;
     enum kith_type type;
@@ -42,6 +44,7 @@ static void free_loading(struct loading *loading)
         return;
     if (loading->object)
         loading->ops->close(loading->object);
+    kith_buf_fini(&loading->text);
     free(loading->name);
     free(loading);
 }
@@ -159,7 +162,10 @@ static int read_key(struct kith_loader *loader, struct kith_reader *r)
     struct kith_db *db = &loader->engine->dbs[db_index];
     enum kith_type type = (enum kith_type)(flags & KITH_RECORD_TYPE);
     loader->key_count++;
-    if (type == KITH_STRING) {
+    bool in_parts = flags & KITH_RECORD_IN_PARTS;
+    if (in_parts && type != KITH_STRING)
+        return corrupt(loader, "bad key");
+    if (type == KITH_STRING && !in_parts) {
         struct kith_slice value = kith_reader_slice(r);
         if (r->failed || r->length)
             return corrupt(loader, "bad string");
@@ -167,7 +173,7 @@ static int read_key(struct kith_loader *loader, struct kith_reader *r)
         return status == KITH_EEXIST ? corrupt(loader, "a key stands there twice") : status;
     }
     const struct kith_type_ops *ops = kith_type_ops(type);
-    if (!ops) {
+    if (!ops && !in_parts) {
         loader->problem = "it has a type that this version does not know";
         return KITH_EVERSION;
     }
@@ -177,12 +183,22 @@ static int read_key(struct kith_loader *loader, struct kith_reader *r)
     return begin_object(loader, &described, name);
 }
 
+static int read_string_part(struct kith_loader *loader, struct loading *loading, struct kith_slice part)
+{
+    if (part.length > KITH_STRING_BYTES_MAX - loading->text.length)
+        return corrupt(loader, "a string longer than any may be");
+    kith_buf_append(&loading->text, part.data, part.length);
+    return loading->text.failed ? KITH_ENOMEM : KITH_OK;
+}
+
 static int read_part(struct kith_loader *loader, struct kith_reader *r)
 {
     struct loading **slot = object_slot(loader, kith_reader_varint(r));
     if (!slot || r->failed)
         return corrupt(loader, "a part of no object");
     struct loading *loading = *slot;
+    if (!loading->ops)
+        return read_string_part(loader, loading, kith_reader_bytes(r, r->length));
     void *object = loading->ops->load(loader->engine, loading->object, r);
     if (!object || r->failed || r->length) {
         if (object)
@@ -193,8 +209,17 @@ static int read_part(struct kith_loader *loader, struct kith_reader *r)
     return KITH_OK;
 }
 
+static int finish_string(struct kith_loader *loader, struct loading *loading)
+{
+    struct kith_slice name = kith_slice(loading->name, loading->name_length);
+    int status = read_string(loading->db, name, loading->expiry_ms, kith_buf_slice(&loading->text));
+    return status == KITH_EEXIST ? corrupt(loader, "a key stands there twice") : status;
+}
+
 static int finish_object(struct kith_loader *loader, struct loading *loading)
 {
+    if (!loading->ops)
+        return finish_string(loader, loading);
     if (!loading->object)
         return corrupt(loader, "an object without parts");
     int status = loading->ops->loaded ? loading->ops->loaded(loader->engine, loading->object) : KITH_OK;

@@ -14,8 +14,9 @@ enum kith_record_kind {
 
 enum {
     KITH_RECORD_VERSION = 1,
-    KITH_RECORD_TYPE = 0x0f,    /* of KEY's second byte: enum kith_type */
-    KITH_RECORD_EXPIRES = 0x10, /* and whether an expiry follows */
+    KITH_RECORD_TYPE = 0x0f,     /* of KEY's second byte: enum kith_type */
+    KITH_RECORD_EXPIRES = 0x10,  /* and whether an expiry follows */
+    KITH_RECORD_IN_PARTS = 0x20, /* a long string: an id instead of its bytes, which come as parts */
 };
 
 #endif
