@@ -1,6 +1,7 @@
 /* Groups of several cores in one thread, under a virtual clock and from one seed: messages are lost, doubled, delayed
  * and reordered, nodes crash with what their disks had not synced, the network parts. It is the small sister of a
  * simulator of whole nodes: what it proves is the adapter and its guards.
+ * Past 800 lines, because the group, its disks and its network are one machine that every test here drives.
  *
  * Checked all the time: one leader a term, all nodes apply the same entries in the same order, nothing acknowledged is
  * lost, and once the trouble ends the group goes on. */
