@@ -31,12 +31,30 @@
 
 /* How an element's vector is kept. The numbers are on disk: never reuse one. */
 enum kith_hnsw_codes {
-    KITH_HNSW_F32 = 1, /* 4 bytes a dimension */
-    KITH_HNSW_I8 = 2,  /* 1 byte a dimension, one range per vector: value = code * range / 127 */
-    KITH_HNSW_BIN = 3, /* 1 bit a dimension: set when the value is > 0; 64-bit little-endian words */
+    KITH_HNSW_F32 = 1,  /* 4 bytes a dimension */
+    KITH_HNSW_I8 = 2,   /* 1 byte a dimension, one range per vector: value = code * range / 127 */
+    KITH_HNSW_BIN = 3,  /* 1 bit a dimension: set when the value is > 0; 64-bit little-endian words */
+    KITH_HNSW_F16 = 4,  /* IEEE half: 2 bytes a dimension */
+    KITH_HNSW_BF16 = 5, /* the upper half of a float32: 2 bytes a dimension */
+    KITH_HNSW_I4 = 6,   /* 4 bits a dimension, one range per vector */
 };
 
-/* Smaller is nearer in each. Only cosine is served so far; open() refuses the others. On disk, too. */
+/* What is kept beside the code, to rank the nearest of a walk again. On disk, too. */
+enum kith_hnsw_keep {
+    KITH_HNSW_KEEP_DEFAULT = 0, /* RESIDUAL for I8 and I4, NONE for the others */
+    KITH_HNSW_KEEP_NONE = 1,
+    KITH_HNSW_KEEP_RESIDUAL = 2, /* the next bits below the code: 2 below I8, 4 below I4; no other codes */
+    KITH_HNSW_KEEP_F16 = 3,      /* the vector itself, 2 bytes a dimension */
+    KITH_HNSW_KEEP_F32 = 4,      /* 4 bytes a dimension */
+};
+
+/* What lies where. On disk, too. */
+enum kith_hnsw_layout {
+    KITH_HNSW_COMPACT = 0,
+    KITH_HNSW_SPREAD = 1, /* small codes of its neighbours beside each element's links: faster, more memory */
+};
+
+/* Smaller is nearer in each. On disk, too. */
 enum kith_hnsw_metric {
     KITH_HNSW_COSINE =
         1, /* 1 - cos, in [0, 2]; a zero vector is at 1 from everything; BIN: 2 * hamming / dim */
@@ -47,6 +65,8 @@ enum kith_hnsw_metric {
 struct kith_hnsw_options {
     uint32_t dim; /* 1 to KITH_HNSW_DIM_MAX */
     enum kith_hnsw_codes codes;
+    enum kith_hnsw_keep keep;
+    enum kith_hnsw_layout layout;
     enum kith_hnsw_metric metric;
     uint32_t m;               /* links a level, 2m on level 0; 0: 16 */
     uint32_t ef_construction; /* candidates looked at when linking; 0: 200 */
@@ -117,7 +137,10 @@ struct kith_hnsw_query {
     uint32_t slot;            /* where vector is NULL: an element in use (its caller must keep it so) */
     uint32_t k;               /* results wanted; 0 gives none */
     uint32_t ef;              /* effort: candidates kept; 0: as much as k needs, 100 at least */
-    bool exact;               /* look at every element */
+    bool exact;               /* look at every element, by the finest that is kept of it */
+    bool by_codes;            /* with exact: keep the ef nearest by code, then rank these as a walk's: what a
+                                 graph without faults would find */
+    bool timed;               /* fill the profile's times and path */
     float max_distance;       /* leave out what is farther; <= 0: no bound (an exact match only: FLT_MIN) */
     kith_hnsw_filter *filter; /* NULL: all */
     void *filter_context;
@@ -134,9 +157,16 @@ struct kith_hnsw_hit {
 struct kith_hnsw_profile {
     enum { KITH_HNSW_GRAPH, KITH_HNSW_SCAN, KITH_HNSW_TWO_HOP } strategy;
     uint32_t hops;        /* nodes whose links were read */
-    uint32_t evaluations; /* distances computed */
-    uint32_t tail;        /* of these, in the unlinked tail */
+    uint32_t evaluations; /* distances computed by code */
+    uint32_t refined;     /* distances computed again by what is kept beside the code */
+    uint32_t tail;        /* of the evaluations, in the unlinked tail */
     uint32_t filter_calls, filter_passes;
+    /* Only when the query is timed: */
+    uint32_t
+        path[KITH_HNSW_LEVEL_MAX + 1]; /* the node that the walk left each level by, the top level first */
+    uint32_t path_count;
+    uint64_t bytes_read;                                          /* codes, links and kept vectors */
+    uint64_t prepare_ns, tail_ns, descend_ns, walk_ns, refine_ns; /* a scan's time is in walk_ns */
 };
 
 /* Fills hits[0..k) nearest first (equal distances by slot) and returns how many; profile may be NULL.
