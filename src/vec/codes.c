@@ -20,6 +20,8 @@ size_t hnsw_code_bytes(const struct kith_hnsw_options *options)
         return dim;
     case KITH_HNSW_BIN:
         return (dim + 63) / 64 * 8;
+    default: /* refused by open() */
+        break;
     }
     return 0;
 }
@@ -102,6 +104,8 @@ void hnsw_encode(const struct kith_hnsw *h, const float *vector, void *code, flo
     case KITH_HNSW_BIN:
         encode_bin(unit, dim, code);
         break;
+    default: /* refused by open() */
+        break;
     }
     *scale = hnsw_code_scale(h, code);
 }
@@ -122,6 +126,8 @@ void kith_hnsw_vector(const struct kith_hnsw *h, uint32_t slot, float *out)
             break;
         case KITH_HNSW_BIN:
             out[i] = bits[i / 8] >> i % 8 & 1 ? 1 : -1;
+            break;
+        default: /* refused by open() */
             break;
         }
     }
@@ -157,6 +163,8 @@ static inline void four_distances(const struct kith_hnsw *h, struct target t, co
         for (int k = 0; k < 4; k++)
             out[k] = 1 - (float)dots[k] * t.scale * scale_at(h, slots[k]);
         break;
+    default: /* refused by open() */
+        break;
     }
     case KITH_HNSW_BIN: {
         uint32_t counts[4];
@@ -179,6 +187,8 @@ static inline float one_distance(const struct kith_hnsw *h, struct target t, uin
         return 1 - (float)h->kernels->dot_i8(t.code, v, dim) * t.scale * scale_at(h, slot);
     case KITH_HNSW_BIN:
         return 2 * (float)h->kernels->hamming(t.code, v, h->code_bytes) / (float)dim;
+    default: /* refused by open() */
+        break;
     }
     return 2;
 }
