@@ -6,28 +6,22 @@
  * bytes) keys     threads=1 codes=i8|f32|bin m=16 efc=200 rows=0 (all) queries=0 (all) churn=0 (steps of 10
  * %) mode=...
  */
+#include "data.h"
+
 #include "base/os.h"
 #include "base/task.h"
 #include "vec/hnsw.h"
-#include "vec/kernels.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 enum { K = 10, SKIPPED = 77 };
 
-struct matrix {
-    float *values;
-    uint32_t rows, dim;
-};
-
 struct bench {
     struct matrix base, queries;
-    uint32_t *truth; /* K rows of base for each query */
+    float *bounds; /* of each query: how far its K-th nearest row is */
     unsigned threads, churn;
     struct kith_hnsw_options options;
     struct kith_hnsw *h;
@@ -46,71 +40,6 @@ static double cpu_seconds(void)
     double user, system;
     kith_os_cpu_seconds(&user, &system);
     return user + system;
-}
-
-/* ---- data ---- */
-
-static bool load(struct matrix *m, const char *folder, const char *set, const char *part, uint32_t rows_max)
-{
-    char path[1024];
-    uint32_t head[2];
-    snprintf(path, sizeof path, "%s/%s.%s.u8bin.gz", folder, set, part);
-    gzFile file = gzopen(path, "rb");
-    if (!file || gzread(file, head, sizeof head) != sizeof head) {
-        if (file)
-            gzclose(file);
-        return false;
-    }
-    m->rows = rows_max && head[0] > rows_max ? rows_max : head[0];
-    m->dim = head[1];
-    m->values = malloc((size_t)m->rows * m->dim * sizeof *m->values);
-    uint8_t *row = malloc(m->dim);
-    bool good = m->values && row;
-    for (uint32_t i = 0; good && i < m->rows; i++) {
-        good = gzread(file, row, m->dim) == (int)m->dim;
-        for (uint32_t d = 0; d < m->dim; d++)
-            m->values[(size_t)i * m->dim + d] = row[d];
-    }
-    free(row);
-    gzclose(file);
-    return good;
-}
-
-static void normalise(struct matrix *m)
-{
-    for (uint32_t i = 0; i < m->rows; i++) {
-        float *row = m->values + (size_t)i * m->dim;
-        double sum = 0;
-        for (uint32_t d = 0; d < m->dim; d++)
-            sum += (double)row[d] * row[d];
-        for (uint32_t d = 0; d < m->dim && sum > 0; d++)
-            row[d] = (float)(row[d] / sqrt(sum));
-    }
-}
-
-/* The K nearest rows of each query by inner product, nearest first. live: rows to look at (NULL: all). */
-static void find_truth(struct bench *b, const bool *live)
-{
-    const struct kith_kernels *kernels = kith_kernels_pick(KITH_KERNEL_BEST);
-    for (uint32_t q = 0; q < b->queries.rows; q++) {
-        float best[K];
-        uint32_t *rows = b->truth + (size_t)q * K, count = 0;
-        for (uint32_t i = 0; i < b->base.rows; i++) {
-            if (live && !live[i])
-                continue;
-            float dot = kernels->dot_f32(b->queries.values + (size_t)q * b->base.dim,
-                                         b->base.values + (size_t)i * b->base.dim, b->base.dim);
-            if (count == K && dot <= best[K - 1])
-                continue;
-            uint32_t at = count < K ? count++ : K - 1;
-            for (; at > 0 && best[at - 1] < dot; at--) {
-                best[at] = best[at - 1];
-                rows[at] = rows[at - 1];
-            }
-            best[at] = dot;
-            rows[at] = i;
-        }
-    }
 }
 
 /* ---- building ---- */
@@ -171,16 +100,11 @@ static void build(struct bench *b)
 
 static double recall_of(const struct bench *b, uint32_t q, const struct kith_hnsw_hit *hits, int count)
 {
-    const uint32_t *truth = b->truth + (size_t)q * K;
-    const float *query = b->queries.values + (size_t)q * b->base.dim;
-    /* Ties count: what is as near as the K-th true one. */
-    const struct kith_kernels *kernels = kith_kernels_pick(KITH_KERNEL_BEST);
-    float bound = kernels->dot_f32(query, b->base.values + (size_t)truth[K - 1] * b->base.dim, b->base.dim);
+    float bound = b->bounds[q] + bench_slack(BENCH_COSINE, b->bounds[q]);
     int right = 0;
     for (int i = 0; i < count; i++) {
-        uint32_t row = b->row_of_slot[hits[i].slot];
-        right +=
-            kernels->dot_f32(query, b->base.values + (size_t)row * b->base.dim, b->base.dim) >= bound - 1e-6f;
+        const float *row = matrix_row(&b->base, b->row_of_slot[hits[i].slot]);
+        right += bench_distance(BENCH_COSINE, matrix_row(&b->queries, q), row, b->base.dim) <= bound;
     }
     return (double)right / K;
 }
@@ -271,7 +195,7 @@ static void churn(struct bench *b)
                    (cpu_seconds() - cpu - removed) / step * 1e6);
             check(b);
         }
-        find_truth(b, live);
+        bench_bounds(BENCH_COSINE, &b->base, &b->queries, K, live, b->bounds);
         measure(b, 32, false);
         measure(b, 64, false);
         measure(b, 128, false);
@@ -408,15 +332,15 @@ int main(int argc, char **argv)
     }
     for (int i = 3; i < argc; i++)
         option(&b, &rows, &queries, argv[i]);
-    if (!load(&b.base, argv[1], argv[2], "base", rows) ||
-        !load(&b.queries, argv[1], argv[2], "query", queries)) {
+    if (!matrix_load(&b.base, argv[1], argv[2], "base", rows) ||
+        !matrix_load(&b.queries, argv[1], argv[2], "query", queries)) {
         fprintf(stderr, "no data: %s/%s.*.u8bin.gz\n", argv[1], argv[2]);
         return SKIPPED;
     }
-    normalise(&b.base);
-    normalise(&b.queries);
+    matrix_normalise(&b.base);
+    matrix_normalise(&b.queries);
     b.options.dim = b.base.dim;
-    b.truth = malloc((size_t)b.queries.rows * K * sizeof *b.truth);
+    b.bounds = malloc(b.queries.rows * sizeof *b.bounds);
     b.slot_of_row = malloc(b.base.rows * sizeof *b.slot_of_row);
     b.row_of_slot = malloc((size_t)b.base.rows * 2 * sizeof *b.row_of_slot);
     if (kith_hnsw_open(&b.h, &b.options) != KITH_OK)
@@ -424,7 +348,7 @@ int main(int argc, char **argv)
     if (b.churn) {
         churn(&b);
     } else {
-        find_truth(&b, NULL);
+        bench_bounds(BENCH_COSINE, &b.base, &b.queries, K, NULL, b.bounds);
         if (!load_index(&b)) {
             build(&b);
             store_index(&b);
@@ -440,9 +364,9 @@ int main(int argc, char **argv)
         measure(&b, 200, false);
     }
     kith_hnsw_close(b.h);
-    free(b.base.values);
-    free(b.queries.values);
-    free(b.truth);
+    matrix_fini(&b.base);
+    matrix_fini(&b.queries);
+    free(b.bounds);
     free(b.slot_of_row);
     free(b.row_of_slot);
     return 0;

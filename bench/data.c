@@ -1,0 +1,105 @@
+/* Vector files and exact answers, see data.h. */
+#include "data.h"
+
+#include "vec/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <zlib.h>
+
+bool matrix_load(struct matrix *m, const char *folder, const char *set, const char *part, uint32_t rows_max)
+{
+    char path[1024];
+    uint32_t head[2];
+    snprintf(path, sizeof path, "%s/%s.%s.u8bin.gz", folder, set, part);
+    gzFile file = gzopen(path, "rb");
+    if (!file || gzread(file, head, sizeof head) != sizeof head) {
+        if (file)
+            gzclose(file);
+        return false;
+    }
+    m->rows = rows_max && head[0] > rows_max ? rows_max : head[0];
+    m->dim = head[1];
+    m->values = malloc((size_t)m->rows * m->dim * sizeof *m->values);
+    uint8_t *row = malloc(m->dim);
+    bool good = m->values && row;
+    for (uint32_t i = 0; good && i < m->rows; i++) {
+        good = gzread(file, row, m->dim) == (int)m->dim;
+        for (uint32_t d = 0; d < m->dim; d++)
+            matrix_row(m, i)[d] = row[d];
+    }
+    free(row);
+    gzclose(file);
+    return good;
+}
+
+void matrix_normalise(struct matrix *m)
+{
+    for (uint32_t i = 0; i < m->rows; i++) {
+        float *row = matrix_row(m, i);
+        double sum = 0;
+        for (uint32_t d = 0; d < m->dim; d++)
+            sum += (double)row[d] * row[d];
+        for (uint32_t d = 0; d < m->dim && sum > 0; d++)
+            row[d] = (float)(row[d] / sqrt(sum));
+    }
+}
+
+void matrix_fini(struct matrix *m)
+{
+    free(m->values);
+    m->values = NULL;
+}
+
+/* Eight sums side by side, so that the compiler makes vectors of them. */
+static float square_of_difference(const float *a, const float *b, uint32_t dim)
+{
+    float sums[16] = {0}, sum = 0;
+    uint32_t d = 0;
+    for (; d + 16 <= dim; d += 16) {
+        for (uint32_t i = 0; i < 16; i++) {
+            float difference = a[d + i] - b[d + i];
+            sums[i] += difference * difference;
+        }
+    }
+    for (; d < dim; d++)
+        sum += (a[d] - b[d]) * (a[d] - b[d]);
+    for (uint32_t i = 0; i < 16; i++)
+        sum += sums[i];
+    return sum;
+}
+
+float bench_distance(enum bench_metric metric, const float *a, const float *b, uint32_t dim)
+{
+    if (metric == BENCH_L2)
+        return square_of_difference(a, b, dim);
+    return 1 - kith_kernels_pick(KITH_KERNEL_BEST)->dot_f32(a, b, dim);
+}
+
+void bench_bounds(enum bench_metric metric, const struct matrix *base, const struct matrix *queries,
+                  uint32_t k, const bool *live, float *out)
+{
+    float *best = malloc(k * sizeof *best);
+    for (uint32_t q = 0; best && q < queries->rows; q++) {
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < base->rows; i++) {
+            if (live && !live[i])
+                continue;
+            float distance = bench_distance(metric, matrix_row(queries, q), matrix_row(base, i), base->dim);
+            if (count == k && distance >= best[k - 1])
+                continue;
+            uint32_t at = count < k ? count++ : k - 1;
+            for (; at > 0 && best[at - 1] > distance; at--)
+                best[at] = best[at - 1];
+            best[at] = distance;
+        }
+        out[q] = count == k ? best[k - 1] : INFINITY;
+    }
+    free(best);
+}
+
+float bench_slack(enum bench_metric metric, float bound)
+{
+    return metric == BENCH_COSINE ? 1e-6f : fabsf(bound) * 1e-6f;
+}
