@@ -156,15 +156,18 @@ struct kith_hnsw_hit {
 /* What a search did. */
 struct kith_hnsw_profile {
     enum { KITH_HNSW_GRAPH, KITH_HNSW_SCAN, KITH_HNSW_TWO_HOP } strategy;
-    uint32_t hops;        /* nodes whose links were read */
-    uint32_t evaluations; /* distances computed by code */
-    uint32_t refined;     /* distances computed again by what is kept beside the code */
-    uint32_t tail;        /* of the evaluations, in the unlinked tail */
+    uint32_t hops;         /* nodes whose links were read */
+    uint32_t evaluations;  /* distances computed by code */
+    uint32_t refined;      /* distances computed again by what is kept beside the code */
+    uint32_t tail;         /* of the evaluations, in the unlinked tail */
+    uint32_t descend_hops; /* of the hops, above level 0 */
+    uint32_t ef;           /* candidates kept, as it turned out */
     uint32_t filter_calls, filter_passes;
-    /* Only when the query is timed: */
-    uint32_t
-        path[KITH_HNSW_LEVEL_MAX + 1]; /* the node that the walk left each level by, the top level first */
+    /* The way down: path[i] is the node where the search began on level path_count - 1 - i, path[0] the entry
+     * point. No nodes: the graph was not entered. */
+    uint32_t path[KITH_HNSW_LEVEL_MAX + 1];
     uint32_t path_count;
+    /* Only when the query is timed: */
     uint64_t bytes_read;                                          /* codes, links and kept vectors */
     uint64_t prepare_ns, tail_ns, descend_ns, walk_ns, refine_ns; /* a scan's time is in walk_ns */
 };

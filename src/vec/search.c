@@ -66,9 +66,12 @@ int hnsw_search_seed(struct search *search)
     float distance;
     unsigned top;
     search->start = KITH_HNSW_NONE;
+    hnsw_search_lap(search, &s->profile.prepare_ns);
     if (look_through_tail(search) != KITH_OK)
         return KITH_ENOMEM;
+    hnsw_search_lap(search, &s->profile.tail_ns);
     uint32_t start = hnsw_descend(search->h, s, search->target, 0, &distance, &top);
+    hnsw_search_lap(search, &s->profile.descend_ns);
     if (start == KITH_HNSW_NONE)
         return KITH_OK;
     hnsw_pool_insert(&s->pool, distance, start);
@@ -160,6 +163,7 @@ static void refine(struct search *search, struct pool *pool)
         for (uint32_t i = 0; i < refined; i++)
             hnsw_fine_distances(search->h, search->unit, search->target, &pool->items[i].slot, 1,
                                 &pool->items[i].distance);
+        s->profile.refined += refined;
         count = refined;
     }
     hnsw_sort_candidates(pool->items, count);
@@ -191,8 +195,18 @@ static bool found_too_few(const struct search *search, const struct pool *pool)
            !(search->query->filter && search->query->filter_ef);
 }
 
+/* What a timed search has read, from what it counted: links by the room they have. */
+static uint64_t bytes_read(const struct kith_hnsw *h, const struct kith_hnsw_profile *profile)
+{
+    uint64_t scale = h->options.codes == KITH_HNSW_I8 ? sizeof(float) : 0;
+    uint64_t links = (uint64_t)(profile->hops - profile->descend_hops) * h->links.unit_bytes +
+                     (uint64_t)profile->descend_hops * h->upper.unit_bytes;
+    return links + ((uint64_t)profile->evaluations + profile->refined) * (h->code_bytes + scale);
+}
+
 static int run(struct search *search, struct kith_hnsw_hit *hits)
 {
+    struct kith_hnsw_profile *profile = &search->scratch->profile;
     struct pool *pool;
     int rc = search_chosen_way(search, &pool);
     /* A walk may miss what a scan cannot: fewer than asked only if there are fewer. */
@@ -200,8 +214,14 @@ static int run(struct search *search, struct kith_hnsw_hit *hits)
         rc = hnsw_search_scan(search, &pool);
     if (rc != KITH_OK)
         return rc;
+    hnsw_search_lap(search, &profile->walk_ns);
     refine(search, pool);
-    return (int)collect(search, pool, hits);
+    uint32_t count = collect(search, pool, hits);
+    hnsw_search_lap(search, &profile->refine_ns);
+    profile->ef = search->ef;
+    if (search->query->timed)
+        profile->bytes_read = bytes_read(search->h, profile);
+    return (int)count;
 }
 
 static bool set_target(struct search *search)
@@ -235,6 +255,7 @@ int kith_hnsw_search(struct kith_hnsw *h, const struct kith_hnsw_query *query, s
     search.ef = search.ef < search.k ? search.k : search.ef;
     search.filter_left = query->filter && query->filter_ef ? query->filter_ef : UINT64_MAX;
     int rc = KITH_EINVAL;
+    search.clock_ns = query->timed ? kith_os_monotonic_ns() : 0;
     if (set_target(&search))
         rc = search.k ? run(&search, hits) : 0;
     if (profile)

@@ -2,6 +2,7 @@
 #ifndef KITH_VEC_SEARCH_H
 #define KITH_VEC_SEARCH_H
 
+#include "base/os.h"
 #include "vec/index.h"
 
 struct search {
@@ -14,8 +15,19 @@ struct search {
     uint64_t filter_left; /* calls of the filter that are still allowed */
     bool filter_spent;
     uint32_t k, ef;
-    uint32_t start; /* where the walk began, when the tail has it too; else KITH_HNSW_NONE */
+    uint32_t start;    /* where the walk began, when the tail has it too; else KITH_HNSW_NONE */
+    uint64_t clock_ns; /* when the phase that runs began; only when the query is timed */
 };
+
+/* A phase is over: its time goes to *phase_ns. */
+static inline void hnsw_search_lap(struct search *search, uint64_t *phase_ns)
+{
+    if (!search->query->timed)
+        return;
+    uint64_t now_ns = kith_os_monotonic_ns();
+    *phase_ns += now_ns - search->clock_ns;
+    search->clock_ns = now_ns;
+}
 
 /* Whether the slot is live and the filter, if any, passes it. */
 bool hnsw_passes(struct search *search, uint32_t slot);

@@ -107,11 +107,14 @@ uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target targ
         return at;
     hnsw_distances(h, target, &at, 1, distance);
     *top = flags_level(flags_at(h, at));
+    s->profile.path[0] = at;
+    s->profile.path_count = 1;
     for (unsigned l = *top; l > level; l--) {
         for (uint32_t before = KITH_HNSW_NONE; before != at;) {
             before = at;
             uint32_t count = links_copy(h, at, l, s->gathered);
             s->profile.hops++;
+            s->profile.descend_hops++;
             s->profile.evaluations += count;
             hnsw_distances(h, target, s->gathered, count, s->distances);
             for (uint32_t i = 0; i < count; i++) {
@@ -121,6 +124,7 @@ uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target targ
                 }
             }
         }
+        s->profile.path[s->profile.path_count++] = at;
     }
     return at;
 }

@@ -91,6 +91,28 @@ static void the_graph_finds_what_an_exact_scan_finds(void **state)
     free(queries);
 }
 
+static void a_profile_tells_the_way_down_and_what_was_read(void **state)
+{
+    enum { ROWS = 3000, DIM = 24 };
+    float *rows = test_clusters(ROWS, DIM, 20, 5);
+    struct kith_hnsw *h = build(rows, ROWS, DIM, KITH_HNSW_I8);
+    struct kith_hnsw_profile profile;
+    struct kith_hnsw_hit hits[10];
+    struct kith_hnsw_query query = {.vector = rows, .k = 10, .ef = 100, .timed = true};
+    assert_int_equal(kith_hnsw_search(h, &query, hits, &profile), 10);
+    assert_int_equal(profile.path_count, kith_hnsw_max_level(h) + 1);
+    for (uint32_t i = 0; i < profile.path_count; i++)
+        assert_true(kith_hnsw_level(h, profile.path[i]) >= profile.path_count - 1 - i);
+    assert_int_equal(profile.ef, 100);
+    assert_true(profile.descend_hops > 0 && profile.descend_hops < profile.hops);
+    assert_true(profile.bytes_read >= (uint64_t)profile.evaluations * DIM);
+    query.timed = false;
+    assert_int_equal(kith_hnsw_search(h, &query, hits, &profile), 10);
+    assert_true(profile.bytes_read == 0 && profile.walk_ns == 0);
+    kith_hnsw_close(h);
+    free(rows);
+}
+
 static void an_exact_search_of_floats_is_exact(void **state)
 {
     enum { ROWS = 500, DIM = 20 };
@@ -692,6 +714,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_graph_finds_what_an_exact_scan_finds),
+        cmocka_unit_test(a_profile_tells_the_way_down_and_what_was_read),
         cmocka_unit_test(an_exact_search_of_floats_is_exact),
         cmocka_unit_test(every_kernel_builds_the_same_graph_of_bytes),
         cmocka_unit_test(an_added_element_is_found_before_it_is_linked),
