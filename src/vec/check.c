@@ -148,7 +148,7 @@ void kith_hnsw_get_stats(const struct kith_hnsw *h, struct kith_hnsw_stats *stat
         .slots = slots,
         .code_bytes = slots * (h->code_stride + (h->options.codes == KITH_HNSW_I8 ? sizeof(float) : 0)),
         .link_bytes = slots * h->links.unit_bytes + (uint64_t)h->upper_bump * h->upper.unit_bytes,
-        .element_bytes = slots * h->elements.unit_bytes,
+        .element_bytes = slots * (h->marks.unit_bytes + h->elements.unit_bytes),
         .search_bytes = atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed),
         .bytes = kith_hnsw_bytes(h),
         .mean_degree = mean_degree(h),

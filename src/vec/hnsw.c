@@ -45,6 +45,7 @@ static void init_sizes(struct kith_hnsw *h)
     region_init(&h->codes, h->code_stride, shift);
     region_init(&h->scales, sizeof(float), shift);
     region_init(&h->links, h->links0 * sizeof(uint32_t), shift);
+    region_init(&h->marks, sizeof(struct marks), shift);
     region_init(&h->elements, sizeof(struct element), shift);
     /* The first chunk of rows must hold the longest run. */
     region_init(&h->upper, h->links_upper * sizeof(uint32_t), 4);
@@ -104,7 +105,7 @@ void kith_hnsw_close(struct kith_hnsw *h)
     free(h->retired);
     free(h->freeing);
     free(h->users);
-    struct region *regions[] = {&h->codes, &h->scales, &h->links, &h->elements, &h->upper};
+    struct region *regions[] = {&h->codes, &h->scales, &h->links, &h->marks, &h->elements, &h->upper};
     for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
         region_fini(regions[i]);
     pthread_mutex_destroy(&h->repair.lock);
@@ -143,10 +144,10 @@ int kith_hnsw_add(struct kith_hnsw *h, const float *vector, uint32_t ef, uint64_
         hnsw_encode(h, vector, region_at(&h->codes, taken), s->query_unit, &e->norm, &e->range, &scale);
         if (h->options.codes == KITH_HNSW_I8)
             *(float *)region_at(&h->scales, taken) = scale;
-        atomic_store_explicit(&e->user, user, memory_order_relaxed);
+        hnsw_user_set(h, taken, user);
         h->added++;
         atomic_fetch_add_explicit(&h->live, 1, memory_order_relaxed);
-        state_move(e, SLOT_FREE, SLOT_TAIL);
+        state_move(h, taken, SLOT_FREE, SLOT_TAIL);
         hnsw_tail_push(h, taken, ef ? ef : h->options.ef_construction);
         *slot = taken;
     }
@@ -160,11 +161,11 @@ int kith_hnsw_remove(struct kith_hnsw *h, uint32_t slot)
         return KITH_ENOENT;
     if (hnsw_user_reserve(h) != KITH_OK || hnsw_repair_reserve(h) != KITH_OK)
         return KITH_ENOMEM;
-    struct element *e = element_at(h, slot);
-    uint64_t user = atomic_load_explicit(&e->user, memory_order_relaxed);
+    uint64_t user = kith_hnsw_user(h, slot);
     bool unlinked = false;
-    while (!state_move(e, SLOT_LINKED, SLOT_REMOVED)) {
-        unlinked = state_move(e, SLOT_TAIL, SLOT_REMOVED) || state_move(e, SLOT_LINKING, SLOT_REMOVED);
+    while (!state_move(h, slot, SLOT_LINKED, SLOT_REMOVED)) {
+        unlinked =
+            state_move(h, slot, SLOT_TAIL, SLOT_REMOVED) || state_move(h, slot, SLOT_LINKING, SLOT_REMOVED);
         if (unlinked)
             break;
     }
@@ -180,7 +181,7 @@ int kith_hnsw_remove(struct kith_hnsw *h, uint32_t slot)
 
 uint64_t kith_hnsw_set_user(struct kith_hnsw *h, uint32_t slot, uint64_t user)
 {
-    return atomic_exchange_explicit(&element_at(h, slot)->user, user, memory_order_acq_rel);
+    return hnsw_user_set(h, slot, user);
 }
 
 int kith_hnsw_defer(struct kith_hnsw *h, uint64_t user)
@@ -201,12 +202,12 @@ bool kith_hnsw_is_live(const struct kith_hnsw *h, uint32_t slot)
 
 uint32_t kith_hnsw_generation(const struct kith_hnsw *h, uint32_t slot)
 {
-    return atomic_load_explicit(&element_at(h, slot)->generation, memory_order_relaxed);
+    return (uint32_t)(atomic_load_explicit(&element_at(h, slot)->user, memory_order_relaxed) >> USER_BITS);
 }
 
 uint64_t kith_hnsw_user(const struct kith_hnsw *h, uint32_t slot)
 {
-    return atomic_load_explicit(&element_at(h, slot)->user, memory_order_acquire);
+    return atomic_load_explicit(&element_at(h, slot)->user, memory_order_acquire) & USER_MASK;
 }
 
 float kith_hnsw_norm(const struct kith_hnsw *h, uint32_t slot)

@@ -92,7 +92,7 @@ const struct kith_hnsw_options *kith_hnsw_get_options(const struct kith_hnsw *h)
 
 /* Stores vector[0..dim) (finite; the caller refuses NaN and infinity) and makes it searchable.
  *   ef     candidates to look at when linking this element; 0: ef_construction
- *   user   the caller's word for the element, readable from filters
+ *   user   the caller's word for the element, readable from filters: a pointer, or a number below 2^48
  *   slot   out: where it is until removed
  *   KITH_ENOMEM, or KITH_ETOOBIG past 2^30 slots; nothing has changed then. */
 int kith_hnsw_add(struct kith_hnsw *h, const float *vector, uint32_t ef, uint64_t user, uint32_t *slot);

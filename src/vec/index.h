@@ -5,7 +5,8 @@
  *     codes     the vector's code, padded to a whole cache line where it is longer than half of one
  *     scales    float, I8 only: 1 / |code|, so that cos = dot * scale * scale
  *     links     2m slots of level 0, ended by NONE
- *     elements  all else: the user's word, norm, state, level
+ *     marks     2 bytes: state, lock, level, and how many link to it; dense, as scans read all of them
+ *     elements  all else: the user's word, generation, norm
  *
  * and, for one element in m, rows of m links for the levels above in the region `upper`.
  *
@@ -42,15 +43,20 @@ enum slot_state {
 #define FLAG_LOCK  0x08u
 #define FLAG_LEVEL 0xf0u
 
-struct element {
-    _Atomic uint64_t user;
-    float norm, range;
-    _Atomic uint32_t upper; /* first row in `upper` (level 1); when free: the next free slot */
-    _Atomic uint16_t generation;
+struct marks {
     _Atomic uint8_t in_links; /* level-0 links to it; stays at 255 once there */
     _Atomic uint8_t flags;    /* state, lock, level */
 };
-static_assert(sizeof(struct element) == 24, "elements are counted in bytes");
+static_assert(sizeof(struct marks) == 2, "elements are counted in bytes");
+
+struct element {
+    _Atomic uint64_t user;  /* generation << 48 | the user's word */
+    _Atomic uint32_t upper; /* first row in `upper` (level 1); when free: the next free slot */
+    float norm, range;
+};
+
+#define USER_BITS 48
+#define USER_MASK (((uint64_t)1 << USER_BITS) - 1)
 
 struct candidate {
     float distance;
@@ -160,8 +166,8 @@ struct kith_hnsw {
     size_t code_stride; /* as stored */
     uint32_t links0, links_upper;
     double level_scale;
-    struct region codes, scales, links, elements, upper;
-    _Atomic uint32_t chunks; /* bit k: chunk k of the four is there */
+    struct region codes, scales, links, marks, elements, upper;
+    _Atomic uint32_t chunks; /* bit k: chunk k of all but `upper` is there */
     _Atomic uint32_t slot_end;
     _Atomic uint32_t entry;
     _Atomic uint64_t live, tail_count, removed_count, bytes;
@@ -215,9 +221,19 @@ static inline unsigned flags_level(uint8_t flags)
     return flags >> 4;
 }
 
+static inline struct marks *marks_at(const struct kith_hnsw *h, uint32_t slot)
+{
+    return region_at(&h->marks, slot);
+}
+
 static inline uint8_t flags_at(const struct kith_hnsw *h, uint32_t slot)
 {
-    return atomic_load_explicit(&element_at(h, slot)->flags, memory_order_acquire);
+    return atomic_load_explicit(&marks_at(h, slot)->flags, memory_order_acquire);
+}
+
+static inline uint8_t in_links_at(const struct kith_hnsw *h, uint32_t slot)
+{
+    return atomic_load_explicit(&marks_at(h, slot)->in_links, memory_order_relaxed);
 }
 
 static inline enum slot_state state_at(const struct kith_hnsw *h, uint32_t slot)
@@ -258,21 +274,23 @@ static inline uint32_t links_copy(const struct kith_hnsw *h, uint32_t slot, unsi
 }
 
 /* Changes the state if it is `from`; the other flags may change beside. */
-static inline bool state_move(struct element *e, enum slot_state from, enum slot_state to)
+static inline bool state_move(const struct kith_hnsw *h, uint32_t slot, enum slot_state from,
+                              enum slot_state to)
 {
-    uint8_t flags = atomic_load_explicit(&e->flags, memory_order_relaxed);
+    _Atomic uint8_t *flags_of = &marks_at(h, slot)->flags;
+    uint8_t flags = atomic_load_explicit(flags_of, memory_order_relaxed);
     do {
         if ((flags & FLAG_STATE) != from)
             return false;
-    } while (!atomic_compare_exchange_weak_explicit(&e->flags, &flags, (uint8_t)((flags & ~FLAG_STATE) | to),
+    } while (!atomic_compare_exchange_weak_explicit(flags_of, &flags, (uint8_t)((flags & ~FLAG_STATE) | to),
                                                     memory_order_acq_rel, memory_order_relaxed));
     return true;
 }
 
-void hnsw_element_lock(struct element *e);
-static inline void hnsw_element_unlock(struct element *e)
+void hnsw_element_lock(const struct kith_hnsw *h, uint32_t slot);
+static inline void hnsw_element_unlock(const struct kith_hnsw *h, uint32_t slot)
 {
-    atomic_fetch_and_explicit(&e->flags, (uint8_t)~FLAG_LOCK, memory_order_release);
+    atomic_fetch_and_explicit(&marks_at(h, slot)->flags, (uint8_t)~FLAG_LOCK, memory_order_release);
 }
 
 /* ---- codes.c ---- */
@@ -374,6 +392,8 @@ int hnsw_slot_take(struct kith_hnsw *h, unsigned level, uint32_t *slot);
 /* Takes that very slot, for restore; hnsw_slots_index when all are there. */
 int hnsw_slot_take_at(struct kith_hnsw *h, unsigned level, uint32_t slot);
 void hnsw_slots_index(struct kith_hnsw *h);
+/* Returns the old word. */
+uint64_t hnsw_user_set(struct kith_hnsw *h, uint32_t slot, uint64_t user);
 void hnsw_slot_give(struct kith_hnsw *h, uint32_t slot);
 /* Room to retire one more; then retire cannot fail. */
 int hnsw_retire_reserve(struct kith_hnsw *h, size_t extra);

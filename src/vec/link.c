@@ -13,10 +13,10 @@
 
 enum { SPINS_BEFORE_YIELD = 64, CONNECT_TRIES = 8, SEEDS = 4 };
 
-void hnsw_element_lock(struct element *e)
+void hnsw_element_lock(const struct kith_hnsw *h, uint32_t slot)
 {
-    for (unsigned spins = 0;
-         atomic_fetch_or_explicit(&e->flags, FLAG_LOCK, memory_order_acquire) & FLAG_LOCK;)
+    _Atomic uint8_t *flags = &marks_at(h, slot)->flags;
+    for (unsigned spins = 0; atomic_fetch_or_explicit(flags, FLAG_LOCK, memory_order_acquire) & FLAG_LOCK;)
         if (++spins % SPINS_BEFORE_YIELD == 0)
             sched_yield();
 }
@@ -82,7 +82,7 @@ void hnsw_sort_candidates(struct candidate *items, uint32_t count)
 
 void hnsw_in_links_add(struct kith_hnsw *h, uint32_t slot, int change)
 {
-    _Atomic uint8_t *in_links = &element_at(h, slot)->in_links;
+    _Atomic uint8_t *in_links = &marks_at(h, slot)->in_links;
     uint8_t count = atomic_load_explicit(in_links, memory_order_relaxed);
     do {
         if (count == UINT8_MAX || (change < 0 && count == 0))
@@ -102,11 +102,10 @@ static bool contains(const uint32_t *list, uint32_t count, uint32_t slot)
 bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
                         uint32_t before_count, const uint32_t *after, uint32_t after_count)
 {
-    struct element *e = element_at(h, slot);
     _Atomic uint32_t *links = links_at(h, slot, level);
     uint32_t room = links_room(h, level);
     bool same = true;
-    hnsw_element_lock(e);
+    hnsw_element_lock(h, slot);
     for (uint32_t i = 0; same && i < before_count; i++)
         same = atomic_load_explicit(&links[i], memory_order_relaxed) == before[i];
     if (same && before_count < room)
@@ -117,7 +116,7 @@ bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, cons
         for (uint32_t i = after_count; i < before_count; i++)
             atomic_store_explicit(&links[i], KITH_HNSW_NONE, memory_order_release);
     }
-    hnsw_element_unlock(e);
+    hnsw_element_unlock(h, slot);
     if (!same || level)
         return same;
     for (uint32_t i = 0; i < after_count; i++)
@@ -147,15 +146,14 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
     uint32_t kept = hnsw_choose(h, s->sorted, count, max, out);
     for (uint32_t i = 0; level == 0 && i < count && kept < max; i++) {
         uint32_t slot = s->sorted[i].slot;
-        if (slot != to && !contains(out, kept, slot) &&
-            atomic_load_explicit(&element_at(h, slot)->in_links, memory_order_relaxed) <= 1)
+        if (slot != to && !contains(out, kept, slot) && in_links_at(h, slot) <= 1)
             out[kept++] = slot;
     }
     if (!force || contains(out, kept, to))
         return kept;
     uint32_t at = kept < max ? kept++ : max - 1;
     for (uint32_t i = max; kept == max && i-- > 0;) {
-        if (atomic_load_explicit(&element_at(h, out[i])->in_links, memory_order_relaxed) > 1) {
+        if (in_links_at(h, out[i]) > 1) {
             at = i; /* the farthest that others link to, too */
             break;
         }
@@ -167,10 +165,9 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
 /* Adds the link where there is room for it. */
 static void append_link(struct kith_hnsw *h, uint32_t from, uint32_t to)
 {
-    struct element *e = element_at(h, from);
     _Atomic uint32_t *links = links_at(h, from, 0);
     uint32_t at = 0;
-    hnsw_element_lock(e);
+    hnsw_element_lock(h, from);
     for (; at < h->links0; at++) {
         uint32_t link = atomic_load_explicit(&links[at], memory_order_relaxed);
         if (link == KITH_HNSW_NONE || link == to)
@@ -180,7 +177,7 @@ static void append_link(struct kith_hnsw *h, uint32_t from, uint32_t to)
                  atomic_load_explicit(&links[at], memory_order_relaxed) == KITH_HNSW_NONE;
     if (added)
         atomic_store_explicit(&links[at], to, memory_order_release);
-    hnsw_element_unlock(e);
+    hnsw_element_unlock(h, from);
     if (added)
         hnsw_in_links_add(h, to, 1);
 }
@@ -191,7 +188,7 @@ static void rehome(struct kith_hnsw *h, const uint32_t *before, uint32_t before_
 {
     for (uint32_t i = 0; i < before_count; i++)
         if (!contains(after, after_count, before[i]) && state_at(h, before[i]) == SLOT_LINKED &&
-            atomic_load_explicit(&element_at(h, before[i])->in_links, memory_order_relaxed) == 0)
+            in_links_at(h, before[i]) == 0)
             append_link(h, to, before[i]);
 }
 
@@ -227,8 +224,7 @@ static void prefer_lonely_equals(const struct kith_hnsw *h, struct candidate *it
 {
     uint32_t equals = 0;
     for (; equals < count && items[equals].distance <= NEAR_ZERO; equals++) {
-        uint8_t in_links =
-            atomic_load_explicit(&element_at(h, items[equals].slot)->in_links, memory_order_relaxed);
+        uint8_t in_links = in_links_at(h, items[equals].slot);
         items[equals].distance = (float)in_links - UINT8_MAX - 1;
     }
     hnsw_sort_candidates(items, equals);
@@ -293,7 +289,7 @@ static void commit(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsign
     for (unsigned level = 0; level <= top; level++)
         for (uint32_t i = 0; i < counts[level]; i++)
             hnsw_connect(h, s, s->chosen[level * h->links0 + i], slot, level, false);
-    if (atomic_load_explicit(&element_at(h, slot)->in_links, memory_order_relaxed) == 0)
+    if (in_links_at(h, slot) == 0)
         hnsw_connect(h, s, s->chosen[0], slot, 0, true);
 }
 

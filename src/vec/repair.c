@@ -119,7 +119,7 @@ static int begin_round(struct kith_hnsw *h)
     enter_phase(r, REPAIR_MARK, 0);
     pthread_mutex_unlock(&r->lock);
     for (uint32_t i = 0; i < count; i++)
-        state_move(element_at(h, batch->slots[i]), SLOT_REMOVED, SLOT_DYING);
+        state_move(h, batch->slots[i], SLOT_REMOVED, SLOT_DYING);
     pthread_mutex_lock(&r->lock);
     r->epoch = epoch_advance(&h->epoch);
     enter_phase(r, REPAIR_GRACE, 0);
@@ -271,8 +271,7 @@ static int orphans_block(struct kith_hnsw *h, struct scratch *s, const uint32_t 
             if (state_at(h, links[k]) != SLOT_LINKED)
                 continue;
             hnsw_in_links_add(h, links[k], -1);
-            if (atomic_load_explicit(&element_at(h, links[k])->in_links, memory_order_relaxed) == 0 &&
-                hnsw_relink(h, s, links[k]) != KITH_OK)
+            if (in_links_at(h, links[k]) == 0 && hnsw_relink(h, s, links[k]) != KITH_OK)
                 return KITH_ENOMEM; /* the sweep will find it */
         }
     }

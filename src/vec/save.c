@@ -187,7 +187,7 @@ int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_sl
         *(float *)region_at(&h->scales, slot) = hnsw_code_scale(h, code);
     e->norm = record.norm;
     e->range = record.range;
-    atomic_store_explicit(&e->user, user, memory_order_relaxed);
+    hnsw_user_set(h, slot, user);
     for (unsigned level = 0; record.linked && level <= record.level; level++) {
         _Atomic uint32_t *links = links_at(h, slot, level);
         for (size_t i = 0; i < record.links[level].length / 4; i++)
@@ -195,7 +195,7 @@ int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_sl
                                   memory_order_relaxed);
     }
     atomic_fetch_add_explicit(&h->live, 1, memory_order_relaxed);
-    state_move(e, SLOT_FREE, record.linked ? SLOT_LINKED : SLOT_TAIL);
+    state_move(h, slot, SLOT_FREE, record.linked ? SLOT_LINKED : SLOT_TAIL);
     return KITH_OK;
 }
 
@@ -258,8 +258,7 @@ int kith_hnsw_restore_finish(struct kith_hnsw *h)
             continue;
         enum slot_state state = state_at(h, slot);
         /* Who has no link to it is for the sweep. */
-        if (state == SLOT_LINKED &&
-            !atomic_load_explicit(&element_at(h, slot)->in_links, memory_order_relaxed))
+        if (state == SLOT_LINKED && !in_links_at(h, slot))
             changes++;
         if (state != SLOT_TAIL)
             continue;

@@ -8,6 +8,8 @@
 
 /* Of each kind in one call of reclaim: about 0.1 ms. */
 enum { RECLAIM_MOST = 1024 };
+/* Those with a row for each slot, at most. */
+enum { SLOT_REGIONS = 5 };
 
 /* ---- memory that searches may still read ---- */
 
@@ -55,23 +57,24 @@ static bool chunk_is_open(const struct kith_hnsw *h, unsigned chunk)
 static size_t chunk_bytes(const struct kith_hnsw *h, unsigned chunk)
 {
     return region_chunk_bytes(&h->codes, chunk) + region_chunk_bytes(&h->links, chunk) +
-           region_chunk_bytes(&h->elements, chunk) +
+           region_chunk_bytes(&h->marks, chunk) + region_chunk_bytes(&h->elements, chunk) +
            (h->options.codes == KITH_HNSW_I8 ? region_chunk_bytes(&h->scales, chunk) : 0);
 }
 
 /* The regions that have a row for each slot. */
-static unsigned slot_regions(struct kith_hnsw *h, struct region *out[4])
+static unsigned slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGIONS])
 {
     out[0] = &h->codes;
     out[1] = &h->links;
     out[2] = &h->elements;
-    out[3] = &h->scales;
-    return h->options.codes == KITH_HNSW_I8 ? 4 : 3;
+    out[3] = &h->marks;
+    out[4] = &h->scales;
+    return h->options.codes == KITH_HNSW_I8 ? 5 : 4;
 }
 
 static int chunk_open(struct kith_hnsw *h, unsigned chunk)
 {
-    struct region *regions[4];
+    struct region *regions[SLOT_REGIONS];
     unsigned count = slot_regions(h, regions);
     if (hnsw_retire_reserve(h, 8) != KITH_OK)
         return KITH_ENOMEM;
@@ -103,7 +106,7 @@ static void publish_slot_end(struct kith_hnsw *h)
 /* The chunk is empty: out of sight at once, its memory after a grace period. */
 static void chunk_close(struct kith_hnsw *h, unsigned chunk)
 {
-    struct region *regions[4];
+    struct region *regions[SLOT_REGIONS];
     unsigned count = slot_regions(h, regions);
     if (hnsw_retire_reserve(h, count) != KITH_OK)
         return; /* kept for the next elements */
@@ -170,10 +173,11 @@ static int slot_begin(struct kith_hnsw *h, uint32_t slot, unsigned level)
     if (level && (row = rows_take(h, level)) == KITH_HNSW_NONE)
         return KITH_ENOMEM;
     atomic_store_explicit(&e->upper, row, memory_order_relaxed);
-    atomic_store_explicit(&e->in_links, 0, memory_order_relaxed);
     /* Not the slot's old one plus one: that is gone when its chunk went back meanwhile. */
-    atomic_store_explicit(&e->generation, (uint16_t)h->added, memory_order_relaxed);
-    atomic_store_explicit(&e->flags, (uint8_t)(level << 4 | SLOT_FREE), memory_order_relaxed);
+    atomic_store_explicit(&e->user, h->added << USER_BITS, memory_order_relaxed);
+    struct marks *marks = marks_at(h, slot);
+    atomic_store_explicit(&marks->in_links, 0, memory_order_relaxed);
+    atomic_store_explicit(&marks->flags, (uint8_t)(level << 4 | SLOT_FREE), memory_order_relaxed);
     for (unsigned l = 0; l <= level; l++) {
         _Atomic uint32_t *links = links_at(h, slot, l);
         for (uint32_t i = 0; i < links_room(h, l); i++)
@@ -257,15 +261,24 @@ void hnsw_slots_index(struct kith_hnsw *h)
     publish_slot_end(h);
 }
 
+uint64_t hnsw_user_set(struct kith_hnsw *h, uint32_t slot, uint64_t user)
+{
+    KITH_ASSERT(user <= USER_MASK);
+    _Atomic uint64_t *word = &element_at(h, slot)->user;
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, (old & ~USER_MASK) | user, memory_order_release);
+    return old & USER_MASK;
+}
+
 void hnsw_slot_give(struct kith_hnsw *h, uint32_t slot)
 {
     struct element *e = element_at(h, slot);
     unsigned chunk = region_chunk_of(h->elements.shift, slot);
-    unsigned level = flags_level(atomic_load_explicit(&e->flags, memory_order_relaxed));
+    unsigned level = flags_level(flags_at(h, slot));
     if (level)
         rows_give(h, atomic_load_explicit(&e->upper, memory_order_relaxed), level);
     h->level_counts[level]--;
-    atomic_store_explicit(&e->flags, SLOT_FREE, memory_order_release);
+    atomic_store_explicit(&marks_at(h, slot)->flags, SLOT_FREE, memory_order_release);
     atomic_store_explicit(&e->upper, h->free_head[chunk], memory_order_relaxed);
     h->free_head[chunk] = slot;
     if (--h->used[chunk] == 0)

@@ -90,8 +90,7 @@ bool hnsw_tail_claim(struct kith_hnsw *h, uint32_t *slot, uint32_t *ef)
             continue;
         claim = position + 1;
         uint64_t entry = entry_at(h, position);
-        if (!slot_has_chunk(h, (uint32_t)entry) ||
-            !state_move(element_at(h, (uint32_t)entry), SLOT_TAIL, SLOT_LINKING))
+        if (!slot_has_chunk(h, (uint32_t)entry) || !state_move(h, (uint32_t)entry, SLOT_TAIL, SLOT_LINKING))
             continue;
         *slot = (uint32_t)entry;
         *ef = (uint32_t)(entry >> 32);

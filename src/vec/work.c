@@ -6,14 +6,13 @@ static int link_step(struct kith_hnsw *h, struct scratch *s)
     uint32_t slot, ef;
     if (!hnsw_tail_claim(h, &slot, &ef))
         return 0;
-    struct element *e = element_at(h, slot);
     int rc = hnsw_link(h, s, slot, ef);
     if (rc != KITH_OK) {
-        if (state_move(e, SLOT_LINKING, SLOT_TAIL))
+        if (state_move(h, slot, SLOT_LINKING, SLOT_TAIL))
             hnsw_tail_rewind(h);
         return rc == KITH_EAGAIN ? 0 : rc;
     }
-    if (state_move(e, SLOT_LINKING, SLOT_LINKED))
+    if (state_move(h, slot, SLOT_LINKING, SLOT_LINKED))
         atomic_fetch_sub_explicit(&h->tail_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->repair.changes, 1, memory_order_relaxed);
     hnsw_tail_trim(h);
