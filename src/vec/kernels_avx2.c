@@ -1,6 +1,6 @@
 /* AVX2 kernels (with FMA and POPCNT): whole registers first, then a scalar loop for the tail. int8 is widened
  * to 16 bits for vpmaddwd: vpmaddubsw would saturate. */
-#include "vec/kernels.h"
+#include "vec/kernels_forms.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -130,8 +130,10 @@ TARGET static void hamming_4(const uint8_t *q, const uint8_t *const v[4], size_t
         out[k] = hamming(q, v[k], bytes);
 }
 
-const struct kith_kernels *kith_kernels_avx2(void)
+const struct kith_kernels *avx2_kernels(bool more)
 {
+    if (more)
+        return NULL;
     static const struct kith_kernels table = {
         .name = "avx2",
         .level = KITH_KERNEL_AVX2,
@@ -142,7 +144,14 @@ const struct kith_kernels *kith_kernels_avx2(void)
         .dot_f32_i8 = dot_f32_i8,
         .hamming = hamming,
         .hamming_4 = hamming_4,
-    };
+        .l2sq_f32 = scalar_l2sq_f32,
+        .l2sq_f32_4 = scalar_l2sq_f32_4,
+        .dot_f32_i8_4 = scalar_dot_f32_i8_4,
+        .sum_i8 = scalar_sum_i8,
+        .dot_planes = scalar_dot_planes,
+        .dot_planes_4 = scalar_dot_planes_4,
+        HALF_KERNELS(KERNEL_ROW, scalar) BF16_KERNELS(KERNEL_ROW, scalar) NIBBLE_KERNELS(KERNEL_ROW, scalar)
+            TURN_KERNELS(KERNEL_ROW, scalar)};
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt")
                ? &table
@@ -151,7 +160,7 @@ const struct kith_kernels *kith_kernels_avx2(void)
 
 #else
 
-const struct kith_kernels *kith_kernels_avx2(void)
+const struct kith_kernels *avx2_kernels(bool more)
 {
     return NULL;
 }

@@ -3,7 +3,7 @@
  * int8: vpdpbusd multiplies unsigned by signed bytes. x ^ 0x80 is x + 128 as an unsigned byte, and
  * sum((x + 128) * q) - sum(128 * q) = sum(x * q); the second sum is one more vpdpbusd for each load of the
  * query, shared by the four vectors. */
-#include "vec/kernels.h"
+#include "vec/kernels_forms.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -155,8 +155,10 @@ TARGET static void hamming_4(const uint8_t *q, const uint8_t *const v[4], size_t
     out[3] = (uint32_t)_mm512_reduce_add_epi64(s3);
 }
 
-const struct kith_kernels *kith_kernels_avx512(void)
+const struct kith_kernels *avx512_kernels(bool more)
 {
+    if (more)
+        return NULL;
     static const struct kith_kernels table = {
         .name = "avx512",
         .level = KITH_KERNEL_AVX512,
@@ -167,7 +169,14 @@ const struct kith_kernels *kith_kernels_avx512(void)
         .dot_f32_i8 = dot_f32_i8,
         .hamming = hamming,
         .hamming_4 = hamming_4,
-    };
+        .l2sq_f32 = scalar_l2sq_f32,
+        .l2sq_f32_4 = scalar_l2sq_f32_4,
+        .dot_f32_i8_4 = scalar_dot_f32_i8_4,
+        .sum_i8 = scalar_sum_i8,
+        .dot_planes = scalar_dot_planes,
+        .dot_planes_4 = scalar_dot_planes_4,
+        HALF_KERNELS(KERNEL_ROW, scalar) BF16_KERNELS(KERNEL_ROW, scalar) NIBBLE_KERNELS(KERNEL_ROW, scalar)
+            TURN_KERNELS(KERNEL_ROW, scalar)};
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -178,7 +187,7 @@ const struct kith_kernels *kith_kernels_avx512(void)
 
 #else
 
-const struct kith_kernels *kith_kernels_avx512(void)
+const struct kith_kernels *avx512_kernels(bool more)
 {
     return NULL;
 }

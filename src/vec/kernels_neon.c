@@ -1,5 +1,5 @@
 /* NEON kernels for 64-bit Arm, where NEON is always there: nothing to ask at run time. */
-#include "vec/kernels.h"
+#include "vec/kernels_forms.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -77,8 +77,10 @@ static void hamming_4(const uint8_t *q, const uint8_t *const v[4], size_t bytes,
         out[k] = hamming(q, v[k], bytes);
 }
 
-const struct kith_kernels *kith_kernels_neon(void)
+const struct kith_kernels *neon_kernels(bool more)
 {
+    if (more)
+        return NULL;
     static const struct kith_kernels table = {
         .name = "neon",
         .level = KITH_KERNEL_NEON,
@@ -89,13 +91,20 @@ const struct kith_kernels *kith_kernels_neon(void)
         .dot_f32_i8 = dot_f32_i8,
         .hamming = hamming,
         .hamming_4 = hamming_4,
-    };
+        .l2sq_f32 = scalar_l2sq_f32,
+        .l2sq_f32_4 = scalar_l2sq_f32_4,
+        .dot_f32_i8_4 = scalar_dot_f32_i8_4,
+        .sum_i8 = scalar_sum_i8,
+        .dot_planes = scalar_dot_planes,
+        .dot_planes_4 = scalar_dot_planes_4,
+        HALF_KERNELS(KERNEL_ROW, scalar) BF16_KERNELS(KERNEL_ROW, scalar) NIBBLE_KERNELS(KERNEL_ROW, scalar)
+            TURN_KERNELS(KERNEL_ROW, scalar)};
     return &table;
 }
 
 #else
 
-const struct kith_kernels *kith_kernels_neon(void)
+const struct kith_kernels *neon_kernels(bool more)
 {
     return NULL;
 }

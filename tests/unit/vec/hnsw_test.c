@@ -138,7 +138,7 @@ static void every_kernel_builds_the_same_graph_of_bytes(void **state)
     enum { ROWS = 800, DIM = 70 };
     float *rows = test_clusters(ROWS, DIM, 10, 3);
     uint32_t expected[ROWS][32], counts[ROWS];
-    for (int level = KITH_KERNEL_SCALAR; level <= KITH_KERNEL_AVX512; level++) {
+    for (int level = KITH_KERNEL_SCALAR; level <= KITH_KERNEL_AVX512_BF16; level++) {
         struct kith_hnsw *h;
         struct kith_hnsw_options options = {
             .dim = DIM, .codes = KITH_HNSW_I8, .metric = KITH_HNSW_COSINE, .seed = 5, .kernel_max = level};

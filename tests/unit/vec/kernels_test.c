@@ -44,7 +44,7 @@ struct set {
     struct kith_rng rng;
 };
 
-static const struct kith_kernels *forms[4];
+static const struct kith_kernels *forms[KITH_KERNEL_AVX512_BF16];
 static size_t form_count;
 
 static int setup(void **state)
@@ -55,12 +55,11 @@ static int setup(void **state)
         set.v[k] = fenced_open();
     printf("seed %d\n", SEED);
     kith_rng_seed(&set.rng, SEED);
-    const struct kith_kernels *all[] = {kith_kernels_scalar(), kith_kernels_avx2(), kith_kernels_avx512(),
-                                        kith_kernels_neon()};
-    for (size_t i = 0; i < 4; i++) {
-        if (all[i]) {
-            printf("kernels here: %s\n", all[i]->name);
-            forms[form_count++] = all[i];
+    for (enum kith_kernel_level level = KITH_KERNEL_SCALAR; level <= KITH_KERNEL_AVX512_BF16; level++) {
+        const struct kith_kernels *form = kith_kernels_at(level);
+        if (form) {
+            printf("kernels here: %s\n", form->name);
+            forms[form_count++] = form;
         }
     }
     *state = &set;
@@ -100,7 +99,7 @@ static void assert_close(float a, float b, size_t dim)
 static void float_products_equal_the_reference(void **state)
 {
     struct set *set = *state;
-    const struct kith_kernels *reference = kith_kernels_scalar();
+    const struct kith_kernels *reference = kith_kernels_at(KITH_KERNEL_SCALAR);
     fill_floats(set, set->q);
     for (int k = 0; k < 4; k++)
         fill_floats(set, set->v[k]);
@@ -125,7 +124,7 @@ static void float_products_equal_the_reference(void **state)
 static void byte_products_equal_the_reference(void **state)
 {
     struct set *set = *state;
-    const struct kith_kernels *reference = kith_kernels_scalar();
+    const struct kith_kernels *reference = kith_kernels_at(KITH_KERNEL_SCALAR);
     fill_codes(set, set->q);
     for (int k = 0; k < 4; k++)
         fill_codes(set, set->v[k]);
@@ -166,7 +165,7 @@ static void the_largest_byte_products_do_not_overflow(void **state)
 static void products_of_floats_and_bytes_equal_the_reference(void **state)
 {
     struct set *set = *state;
-    const struct kith_kernels *reference = kith_kernels_scalar();
+    const struct kith_kernels *reference = kith_kernels_at(KITH_KERNEL_SCALAR);
     fill_floats(set, set->q);
     fill_codes(set, set->v[0]);
     for (size_t dim = 0; dim <= LONGEST; dim++) {
@@ -183,7 +182,7 @@ static void products_of_floats_and_bytes_equal_the_reference(void **state)
 static void bit_counts_equal_the_reference(void **state)
 {
     struct set *set = *state;
-    const struct kith_kernels *reference = kith_kernels_scalar();
+    const struct kith_kernels *reference = kith_kernels_at(KITH_KERNEL_SCALAR);
     fill_codes(set, set->q);
     for (int k = 0; k < 4; k++)
         fill_codes(set, set->v[k]);
