@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <zlib.h>
 
 bool matrix_load(struct matrix *m, const char *folder, const char *set, const char *part, uint32_t rows_max)
@@ -14,6 +15,11 @@ bool matrix_load(struct matrix *m, const char *folder, const char *set, const ch
     uint32_t head[2];
     snprintf(path, sizeof path, "%s/%s.%s.u8bin.gz", folder, set, part);
     gzFile file = gzopen(path, "rb");
+    size_t width = file ? 1 : sizeof(float);
+    if (!file) {
+        snprintf(path, sizeof path, "%s/%s.%s.fbin", folder, set, part);
+        file = gzopen(path, "rb");
+    }
     if (!file || gzread(file, head, sizeof head) != sizeof head) {
         if (file)
             gzclose(file);
@@ -22,11 +28,14 @@ bool matrix_load(struct matrix *m, const char *folder, const char *set, const ch
     m->rows = rows_max && head[0] > rows_max ? rows_max : head[0];
     m->dim = head[1];
     m->values = malloc((size_t)m->rows * m->dim * sizeof *m->values);
-    uint8_t *row = malloc(m->dim);
+    unsigned bytes = (unsigned)(m->dim * width);
+    uint8_t *row = malloc(bytes);
     bool good = m->values && row;
     for (uint32_t i = 0; good && i < m->rows; i++) {
-        good = gzread(file, row, m->dim) == (int)m->dim;
-        for (uint32_t d = 0; d < m->dim; d++)
+        good = gzread(file, row, bytes) == (int)bytes;
+        if (width == sizeof(float))
+            memcpy(matrix_row(m, i), row, bytes);
+        for (uint32_t d = 0; width == 1 && d < m->dim; d++)
             matrix_row(m, i)[d] = row[d];
     }
     free(row);

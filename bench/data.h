@@ -18,7 +18,8 @@ static inline float *matrix_row(const struct matrix *m, size_t row)
     return m->values + row * m->dim;
 }
 
-/* FOLDER/SET.PART.u8bin.gz: two little-endian uint32 (rows, columns), then bytes. rows_max 0: all. */
+/* FOLDER/SET.PART.u8bin.gz: two little-endian uint32 (rows, columns), then bytes; or SET.PART.fbin: then floats
+ * (make_vectors writes such). rows_max 0: all. */
 bool matrix_load(struct matrix *m, const char *folder, const char *set, const char *part, uint32_t rows_max);
 /* Each row to length 1. */
 void matrix_normalise(struct matrix *m);
