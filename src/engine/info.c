@@ -44,12 +44,12 @@ static void vectors_section(const struct kith_engine *engine, struct kith_buf *o
                            (unsigned long long)totals->sets, (unsigned long long)totals->elements,
                            (unsigned long long)totals->bytes, (unsigned long long)totals->unlinked,
                            (unsigned long long)totals->deleted);
-    kith_buf_append_format(out,
-                           "vector_sets_with_work:%llu\r\nvector_tasks_running:%zu\r\n"
-                           "vectors_linked_since_checkpoint:%llu\r\nvector_writers_held_ms:%u\r\n",
-                           (unsigned long long)totals->pending, background->busy_count,
-                           (unsigned long long)background->links_unsaved,
-                           kith_engine_back_pressure_ms(engine));
+    kith_buf_append_format(
+        out,
+        "vector_sets_with_work:%llu\r\nvector_sets_crowded:%llu\r\nvector_tasks_running:%zu\r\n"
+        "vectors_linked_since_checkpoint:%llu\r\nvector_writers_held_ms:%u\r\n",
+        (unsigned long long)totals->pending, (unsigned long long)totals->crowded, background->busy_count,
+        (unsigned long long)background->links_unsaved, kith_engine_back_pressure_ms(engine));
     kith_vset_append_lines(engine, SET_LINES, out);
 }
 

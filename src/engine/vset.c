@@ -181,6 +181,10 @@ int kith_vset_adopt(struct kith_vset **out, struct kith_engine *engine,
         free(vset);
         return KITH_ENOMEM;
     }
+    const struct kith_hnsw_options *filled = kith_hnsw_get_options(index);
+    vset->options.keep = filled->keep;
+    vset->options.layout = filled->layout;
+    vset->options.metric = filled->metric;
     vset->index = index;
     vset->id = ++engine->background.last_set_id;
     vset->next = engine->background.sets;
@@ -196,7 +200,9 @@ int kith_vset_open(struct kith_vset **out, struct kith_engine *engine,
 {
     struct kith_hnsw_options index_options = {.dim = options->dim,
                                               .codes = options->codes,
-                                              .metric = KITH_HNSW_COSINE,
+                                              .keep = options->keep,
+                                              .layout = options->layout,
+                                              .metric = options->metric ? options->metric : KITH_HNSW_COSINE,
                                               .m = options->m,
                                               .seed = options->seed,
                                               .release = kith_vset_release_attributes};

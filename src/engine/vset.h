@@ -26,11 +26,14 @@ struct kith_vset_options {
     uint32_t dim;       /* of the vectors as kept: after the projection, if there is one */
     uint32_t input_dim; /* of the vectors as given, when they are projected; 0: no projection */
     enum kith_hnsw_codes codes;
+    enum kith_hnsw_keep keep;
+    enum kith_hnsw_layout layout;
+    enum kith_hnsw_metric metric; /* 0: cosine */
     uint32_t m;
     uint64_t seed; /* levels and projection are drawn from it */
 };
 
-/* An empty set. KITH_ENOMEM, KITH_EINVAL (an option out of range). */
+/* An empty set. KITH_ENOMEM, KITH_EINVAL (an option out of range, or options that do not go together). */
 int kith_vset_open(struct kith_vset **out, struct kith_engine *engine,
                    const struct kith_vset_options *options);
 /* Frees it now, or when the last user has let go. NULL is safe. */
@@ -38,6 +41,7 @@ void kith_vset_close(struct kith_vset *vset);
 void kith_vset_hold(struct kith_vset *vset);
 void kith_vset_let_go(struct kith_vset *vset);
 
+/* As opened, what was left to the index filled in. */
 const struct kith_vset_options *kith_vset_get_options(const struct kith_vset *vset);
 /* The index, for searches and figures; changes go through the calls below. */
 struct kith_hnsw *kith_vset_index(const struct kith_vset *vset);
@@ -94,6 +98,7 @@ int kith_vset_check(const struct kith_vset *vset, struct kith_error *error);
 /* Over all sets of an engine, as of their last change. */
 struct kith_vset_totals {
     uint64_t sets, elements, unlinked, deleted, bytes;
+    uint64_t crowded; /* sets past the bound of their unlinked elements: writers wait */
     uint64_t excess;  /* unlinked elements past the bounds of their sets */
     uint64_t pending; /* sets with links or repairs that are due or under way */
 };

@@ -25,6 +25,7 @@ static void add_figures(struct kith_vset_totals *sum, const struct kith_vset_tot
     sum->unlinked += new->unlinked - old->unlinked;
     sum->deleted += new->deleted - old->deleted;
     sum->bytes += new->bytes - old->bytes;
+    sum->crowded += new->crowded - old->crowded;
     sum->excess += new->excess - old->excess;
     sum->pending += new->pending - old->pending;
 }
@@ -39,6 +40,7 @@ static void account(struct kith_vset *vset, const struct kith_hnsw_backlog *back
         .unlinked = backlog->tail,
         .deleted = backlog->deleted,
         .bytes = measure ? kith_vset_bytes(vset) : vset->counted.bytes,
+        .crowded = backlog->crowded,
         .excess = backlog->crowded ? backlog->tail - tail_max + 1 : 0,
         .pending = backlog->work_pending || vset->task_count,
     };
@@ -55,10 +57,11 @@ void kith_vset_append_lines(const struct kith_engine *engine, size_t most, struc
 {
     for (struct kith_vset *vset = engine->background.sets; vset && most; vset = vset->next, most--) {
         struct kith_hnsw_backlog backlog = kith_hnsw_get_backlog(vset->index);
-        kith_buf_append_format(out, "vset_%llu:elements=%zu,dim=%u,unlinked=%llu,deleted=%llu,bytes=%zu\r\n",
-                               (unsigned long long)vset->id, kith_vset_count(vset), vset->options.dim,
-                               (unsigned long long)backlog.tail, (unsigned long long)backlog.deleted,
-                               kith_vset_bytes(vset));
+        kith_buf_append_format(
+            out, "vset_%llu:elements=%zu,dim=%u,unlinked=%llu,deleted=%llu,crowded=%d,bytes=%zu\r\n",
+            (unsigned long long)vset->id, kith_vset_count(vset), vset->options.dim,
+            (unsigned long long)backlog.tail, (unsigned long long)backlog.deleted, backlog.crowded,
+            kith_vset_bytes(vset));
     }
 }
 

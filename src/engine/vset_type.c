@@ -51,7 +51,8 @@ static uint64_t digest_element(const struct kith_vset *vset, uint32_t slot, stru
 static uint64_t digest_object(const void *object)
 {
     const struct kith_vset *vset = object;
-    uint32_t header[4] = {vset->options.dim, vset->options.input_dim, vset->options.codes, vset->options.m};
+    const struct kith_vset_options *o = &vset->options;
+    uint32_t header[] = {o->dim, o->input_dim, o->codes, o->m, o->keep, o->layout, o->metric};
     uint64_t digest = kith_digest_bytes(0, kith_slice(header, sizeof header));
     struct kith_slice name;
     for (uint32_t slot = 0; slot < kith_hnsw_slot_end(vset->index); slot++)
@@ -219,7 +220,11 @@ static struct kith_vset *load_header(struct kith_engine *engine, struct kith_rea
         kith_hnsw_restore_open(&index, header, &index_options) != KITH_OK)
         return NULL;
     const struct kith_hnsw_options *saved = kith_hnsw_get_options(index);
-    struct kith_vset_options options = {saved->dim, (uint32_t)input_dim, saved->codes, saved->m, saved->seed};
+    struct kith_vset_options options = {.dim = saved->dim,
+                                        .input_dim = (uint32_t)input_dim,
+                                        .codes = saved->codes,
+                                        .m = saved->m,
+                                        .seed = saved->seed};
     struct kith_vset *vset;
     if ((input_dim && input_dim < saved->dim) || kith_vset_adopt(&vset, engine, &options, index) != KITH_OK) {
         kith_hnsw_close(index);

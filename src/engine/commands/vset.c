@@ -55,11 +55,6 @@ static void vismember_command(struct kith_call *call)
         kith_reply_bool(call->reply, vset && kith_vset_find(vset, call->argv[2]) != KITH_HNSW_NONE);
 }
 
-static const char *codes_name(enum kith_hnsw_codes codes)
-{
-    return codes == KITH_HNSW_F32 ? "f32" : codes == KITH_HNSW_I8 ? "int8" : "bin";
-}
-
 static void vemb_command(struct kith_call *call)
 {
     struct kith_vset *vset;
@@ -76,11 +71,12 @@ static void vemb_command(struct kith_call *call)
     if (raw) {
         float range;
         struct kith_slice code = kith_hnsw_code(index, slot, &range);
-        kith_reply_array(call->reply, options->codes == KITH_HNSW_I8 ? 4 : 3);
-        kith_reply_simple(call->reply, codes_name(options->codes));
+        bool ranged = options->codes == KITH_HNSW_I8 || options->codes == KITH_HNSW_I4;
+        kith_reply_array(call->reply, ranged ? 4 : 3);
+        kith_reply_simple(call->reply, kith_set_codes_name(options->codes));
         kith_reply_bulk(call->reply, code);
         kith_reply_double(call->reply, (double)kith_hnsw_norm(index, slot));
-        if (options->codes == KITH_HNSW_I8)
+        if (ranged)
             kith_reply_double(call->reply, (double)range);
         return;
     }
@@ -132,7 +128,8 @@ static void reply_links(struct kith_call *call, const struct kith_vset *vset, ui
         kith_reply_bulk(call->reply, names[i]);
         if (with_scores)
             kith_reply_double(call->reply,
-                              kith_vset_score(kith_hnsw_distance(kith_vset_index(vset), slot, links[i])));
+                              kith_vset_score(kith_vset_get_options(vset)->metric,
+                                              kith_hnsw_distance(kith_vset_index(vset), slot, links[i])));
     }
 }
 
@@ -166,20 +163,92 @@ done:
     free(names);
 }
 
-static void info_text(struct kith_call *call, const char *name, const char *value)
+/* VINFO is a map whose fields are counted as they are written. */
+struct info {
+    struct kith_reply *reply;
+    size_t fields;
+};
+
+static void info_name(struct info *info, const char *name)
 {
-    kith_reply_bulk_text(call->reply, name);
-    kith_reply_simple(call->reply, value);
+    info->fields++;
+    kith_reply_bulk_text(info->reply, name);
 }
 
-static void info_int(struct kith_call *call, const char *name, uint64_t value)
+static void info_text(struct info *info, const char *name, const char *value)
 {
-    kith_reply_bulk_text(call->reply, name);
-    kith_reply_int(call->reply, (int64_t)value);
+    info_name(info, name);
+    kith_reply_simple(info->reply, value);
+}
+
+static void info_int(struct info *info, const char *name, uint64_t value)
+{
+    info_name(info, name);
+    kith_reply_int(info->reply, (int64_t)value);
+}
+
+/* The fields that Redis has, in its order. */
+static void info_of_set(struct info *info, const struct kith_vset *vset)
+{
+    const struct kith_vset_options *options = kith_vset_get_options(vset);
+    info_text(info, "quant-type", kith_set_codes_name(options->codes));
+    info_int(info, "hnsw-m", options->m);
+    info_int(info, "vector-dim", options->dim);
+    info_int(info, "projection-input-dim", options->input_dim);
+    info_int(info, "size", kith_vset_count(vset));
+    info_int(info, "max-level", kith_hnsw_max_level(kith_vset_index(vset)));
+    info_int(info, "attributes-count", kith_vset_attribute_count(vset));
+    info_int(info, "vset-uid", kith_vset_id(vset));
+    info_int(info, "hnsw-max-node-uid", kith_vset_added(vset));
+}
+
+static void info_of_choices(struct info *info, const struct kith_vset *vset)
+{
+    const struct kith_vset_options *options = kith_vset_get_options(vset);
+    info_text(info, "metric", kith_set_metric_name(options->metric));
+    info_text(info, "keep", kith_set_keep_name(options->keep));
+    info_text(info, "layout", kith_set_layout_name(options->layout));
+    info_int(info, "ef-construction", kith_hnsw_get_options(kith_vset_index(vset))->ef_construction);
+}
+
+static void info_of_work(struct info *info, const struct kith_vset *vset)
+{
+    struct kith_hnsw_backlog backlog = kith_hnsw_get_backlog(kith_vset_index(vset));
+    info_int(info, "unlinked", backlog.tail);
+    info_int(info, "unlinked-bound", kith_hnsw_get_options(kith_vset_index(vset))->tail_max);
+    info_int(info, "crowded", backlog.crowded);
+    info_int(info, "deleted-awaiting-repair", backlog.deleted);
+}
+
+static void info_of_bytes(struct info *info, const struct kith_vset *vset,
+                          const struct kith_hnsw_stats *stats)
+{
+    info_int(info, "code-bytes", stats->code_bytes);
+    info_int(info, "link-bytes", stats->link_bytes);
+    info_int(info, "slot-bytes", stats->element_bytes);
+    info_int(info, "search-bytes", stats->search_bytes);
+    info_int(info, "index-bytes", stats->bytes);
+    info_int(info, "bytes", kith_vset_bytes(vset));
+}
+
+static void info_of_graph(struct info *info, const struct kith_hnsw_stats *stats)
+{
+    size_t levels = KITH_HNSW_LEVEL_MAX + 1;
+    while (levels > 0 && !stats->levels[levels - 1])
+        levels--;
+    info_name(info, "mean-degree");
+    kith_reply_double(info->reply, stats->mean_degree);
+    info_name(info, "levels");
+    kith_reply_array(info->reply, levels);
+    for (size_t i = 0; i < levels; i++)
+        kith_reply_int(info->reply, (int64_t)stats->levels[i]);
+    info_text(info, "kernels", stats->kernels);
 }
 
 static void vinfo_command(struct kith_call *call)
 {
+    struct info info = {.reply = call->reply};
+    struct kith_hnsw_stats stats;
     struct kith_vset *vset;
     if (!kith_vset_open_read(call, &vset))
         return;
@@ -187,26 +256,14 @@ static void vinfo_command(struct kith_call *call)
         kith_reply_null_array(call->reply);
         return;
     }
-    const struct kith_vset_options *options = kith_vset_get_options(vset);
-    struct kith_hnsw_stats stats;
     kith_hnsw_get_stats(kith_vset_index(vset), &stats);
-    kith_reply_map(call->reply, 15);
-    info_text(call, "quant-type", codes_name(options->codes));
-    info_int(call, "hnsw-m", options->m);
-    info_int(call, "vector-dim", options->dim);
-    info_int(call, "projection-input-dim", options->input_dim);
-    info_int(call, "size", kith_vset_count(vset));
-    info_int(call, "max-level", kith_hnsw_max_level(kith_vset_index(vset)));
-    info_int(call, "attributes-count", kith_vset_attribute_count(vset));
-    info_int(call, "vset-uid", kith_vset_id(vset));
-    info_int(call, "hnsw-max-node-uid", kith_vset_added(vset));
-    info_int(call, "unlinked", stats.tail); /* from here on Kith's own */
-    info_int(call, "deleted-awaiting-repair", stats.deleted);
-    info_int(call, "code-bytes", stats.code_bytes);
-    info_int(call, "link-bytes", stats.link_bytes);
-    info_int(call, "index-bytes", stats.bytes);
-    kith_reply_bulk_text(call->reply, "mean-degree");
-    kith_reply_double(call->reply, stats.mean_degree);
+    struct kith_reply_mark mark = kith_reply_map_begin(call->reply);
+    info_of_set(&info, vset);
+    info_of_choices(&info, vset); /* from here on Kith's own */
+    info_of_work(&info, vset);
+    info_of_bytes(&info, vset, &stats);
+    info_of_graph(&info, &stats);
+    kith_reply_map_end(call->reply, mark, info.fields);
 }
 
 /* ---- VRANDMEMBER ---- */
@@ -373,12 +430,15 @@ static void vrange_command(struct kith_call *call)
     .categories = "vectorset", .group = "module"
 #define WRITES (KITH_CMD_WRITE | KITH_CMD_DENYOOM)
 #define READS  (KITH_CMD_READONLY | KITH_CMD_FAST)
+#define SET_OPTIONS \
+    "[NOQUANT | Q8 | BIN | F16 | BF16 | Q4] [KEEP (F32 | F16 | RESIDUAL | NONE)] [METRIC (COSINE | IP | L2)] " \
+    "[LAYOUT (COMPACT | SPREAD)]"
 
 const struct kith_command kith_vset_commands[] = {
     {ROW("vadd", -5, WRITES, "RW access update"), .since = "8.0.0", .complexity = "O(d) for d dimensions; links are made in the background in O(log n)",
      .summary = "Adds an element with its vector to a vector set, or gives it a new vector.",
      .syntax = "key [REDUCE dim:integer] (FP32 vector | VALUES num:integer value:double [value:double ...]) element [CAS] "
-               "[NOQUANT | Q8 | BIN] [EF build-exploration-factor:integer] [SETATTR attributes] [M numlinks:integer]",
+               SET_OPTIONS " [EF build-exploration-factor:integer] [SETATTR attributes] [M numlinks:integer]",
      .handler = kith_vadd_command},
     {ROW("vcard", 2, READS, "RO"), .since = "8.0.0", .complexity = "O(1)",
      .summary = "Returns how many elements a vector set has.", .syntax = "key", .handler = vcard_command},
@@ -398,7 +458,7 @@ const struct kith_command kith_vset_commands[] = {
      .syntax = "key element [WITHSCORES]", .handler = vlinks_command},
     {ROW("vmadd", -7, WRITES, "RW access update"), .since = "kith 0.1", .complexity = "O(d) an element for d dimensions",
      .summary = "Adds many elements to a vector set in one call and returns how many are new; all or none.",
-     .syntax = "key [REDUCE dim:integer] [NOQUANT | Q8 | BIN] [EF build-exploration-factor:integer] [M numlinks:integer] "
+     .syntax = "key [REDUCE dim:integer] " SET_OPTIONS " [EF build-exploration-factor:integer] [M numlinks:integer] "
                "ELEMENTS count:integer (FP32 vector | VALUES num:integer value:double [value:double ...]) element [SETATTR attributes]",
      .handler = kith_vmadd_command},
     {ROW("vrandmember", -2, KITH_CMD_READONLY, "RO access"), .since = "8.0.0", .complexity = "O(m) for m elements returned, O(n) when they must differ",

@@ -5,192 +5,12 @@
 
 #include <stdlib.h>
 
-enum { M_LEAST = 4 }; /* Redis's bound */
-
-static bool refuse(struct kith_call *call, const char *why)
-{
-    kith_reply_error_format(call->reply, "ERR invalid vector specification: %s", why);
-    return false;
-}
-
-static bool alloc_values(struct kith_call *call, struct kith_vector_argument *vector, uint64_t dim)
-{
-    if (dim > KITH_HNSW_DIM_MAX)
-        return refuse(call, "more than 65536 dimensions");
-    vector->dim = (uint32_t)dim;
-    vector->values = malloc(dim * sizeof *vector->values);
-    if (!vector->values)
-        kith_call_no_memory(call);
-    return vector->values != NULL;
-}
-
-static void drop_values(struct kith_vector_argument *vector)
-{
-    free(vector->values);
-    *vector = (struct kith_vector_argument){0};
-}
-
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "FP32 is little-endian, and copied as it is"
-#endif
-
-static bool parse_blob(struct kith_call *call, struct kith_slice blob, struct kith_vector_argument *vector)
-{
-    if (blob.length == 0 || blob.length % 4)
-        return refuse(call, "FP32 takes 4 bytes for each dimension, little-endian");
-    if (!alloc_values(call, vector, blob.length / 4))
-        return false;
-    memcpy(vector->values, blob.data, blob.length);
-    return true;
-}
-
-/* No NaN and no infinity: an exponent of all ones. Without a branch, so that it is done by vectors. */
-static bool all_finite(const float *values, uint32_t dim)
-{
-    uint32_t bad = 0;
-    for (uint32_t i = 0; i < dim; i++) {
-        uint32_t bits;
-        memcpy(&bits, &values[i], sizeof bits);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u;
-    }
-    return !bad;
-}
-
-static bool parse_values(struct kith_call *call, size_t *index, struct kith_vector_argument *vector)
-{
-    int64_t dim;
-    if (*index >= call->argc || kith_num_parse_int64(call->argv[*index], &dim) != KITH_OK || dim < 1 ||
-        (uint64_t)dim > call->argc - *index - 1)
-        return refuse(call, "VALUES takes a count and that many numbers");
-    if (!alloc_values(call, vector, (uint64_t)dim))
-        return false;
-    for (uint32_t i = 0; i < vector->dim; i++) {
-        double value;
-        if (kith_num_parse_double(call->argv[*index + 1 + i], KITH_NUM_RANGE_OK, &value) != KITH_OK) {
-            drop_values(vector);
-            return refuse(call, "VALUES has something that is not a number");
-        }
-        vector->values[i] = (float)value;
-    }
-    *index += (size_t)dim + 1;
-    return true;
-}
-
-bool kith_vector_argument_parse(struct kith_call *call, size_t *index, struct kith_vector_argument *vector)
-{
-    bool is_blob = kith_call_is(call, *index, "fp32"), parsed;
-    if (is_blob && *index + 1 < call->argc) {
-        *index += 2;
-        parsed = parse_blob(call, call->argv[*index - 1], vector);
-    } else if (!is_blob && kith_call_is(call, *index, "values")) {
-        ++*index;
-        parsed = parse_values(call, index, vector);
-    } else {
-        return refuse(call, "expected FP32 <bytes> or VALUES <count> <number> ...");
-    }
-    if (!parsed || all_finite(vector->values, vector->dim))
-        return parsed;
-    drop_values(vector);
-    return refuse(call, "a component is not a finite 32-bit number");
-}
-
-bool kith_vector_argument_fit(struct kith_call *call, const struct kith_vset *vset,
-                              struct kith_vector_argument *vector)
-{
-    const struct kith_vset_options *options = kith_vset_get_options(vset);
-    if (vector->dim == options->dim)
-        return true;
-    if (!options->input_dim || vector->dim != options->input_dim) {
-        kith_reply_error_format(
-            call->reply,
-            "ERR Vector dimension mismatch - got %u but set has %u: embed with the model that "
-            "filled the set, or use another key",
-            vector->dim, options->dim);
-        return false;
-    }
-    float *projected = malloc(options->dim * sizeof *projected);
-    if (!projected || kith_vset_project(vset, vector->values, projected) != KITH_OK) {
-        free(projected);
-        kith_call_no_memory(call);
-        return false;
-    }
-    free(vector->values);
-    *vector = (struct kith_vector_argument){projected, options->dim};
-    return all_finite(projected, options->dim) ||
-           refuse(call, "its components are too large to be projected");
-}
-
 /* ---- adding ---- */
-
-/* What VADD and VMADD were told about the set. */
-struct set_request {
-    uint32_t reduce; /* 0: not given */
-    int64_t m, ef;   /* 0: not given */
-    enum kith_hnsw_codes codes;
-    bool codes_given;
-};
-
-/* Takes one option that concerns the set at argv[*index]. 1: taken, 0: it is none, -1: an error was replied.
- */
-static int take_set_option(struct kith_call *call, size_t *index, struct set_request *request)
-{
-    static const struct {
-        const char *word;
-        enum kith_hnsw_codes codes;
-    } codes[] = {{"noquant", KITH_HNSW_F32}, {"q8", KITH_HNSW_I8}, {"bin", KITH_HNSW_BIN}};
-    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
-        if (!kith_call_is(call, *index, codes[i].word))
-            continue;
-        request->codes = codes[i].codes;
-        request->codes_given = true;
-        return 1;
-    }
-    if (kith_call_is(call, *index, "cas"))
-        return 1; /* Redis's wish for a thread: here links are always made in the background */
-    bool has_value = *index + 1 < call->argc;
-    if (has_value && kith_call_is(call, *index, "m"))
-        return kith_call_int_in(call, ++*index, M_LEAST, KITH_HNSW_M_MAX, &request->m,
-                                "ERR invalid M: a number from 4 to 4096")
-                   ? 1
-                   : -1;
-    if (has_value && kith_call_is(call, *index, "ef"))
-        return kith_call_int_in(call, ++*index, 1, KITH_HNSW_EF_MAX, &request->ef,
-                                "ERR invalid EF: a number from 1 to 1000000")
-                   ? 1
-                   : -1;
-    return 0;
-}
-
-static bool take_reduce(struct kith_call *call, size_t *index, struct set_request *request)
-{
-    int64_t dim;
-    if (!kith_call_is(call, *index, "reduce"))
-        return true;
-    if (*index + 1 >= call->argc || kith_num_parse_int64(call->argv[*index + 1], &dim) != KITH_OK ||
-        dim < 1 || dim > KITH_HNSW_DIM_MAX)
-        return refuse(call, "REDUCE takes the dimension to reduce to, from 1 to 65536");
-    request->reduce = (uint32_t)dim;
-    *index += 2;
-    return true;
-}
-
-static const char *mismatch(const struct kith_vset_options *options, const struct set_request *request,
-                            uint32_t dim)
-{
-    if (request->codes_given && request->codes != options->codes)
-        return "ERR asked quantization mismatch with existing vector set";
-    if (request->m && (uint32_t)request->m != options->m)
-        return "ERR asked M value mismatch with existing vector set";
-    if (request->reduce && !options->input_dim)
-        return "ERR cannot add projection to existing set without projection";
-    if (request->reduce && (request->reduce != options->dim || dim != options->input_dim))
-        return "ERR asked projection mismatch with existing vector set";
-    return NULL;
-}
 
 /* The set at argv[1] for adding vectors of `dim`, made as requested when there is none; NULL after a reply.
  */
-static struct kith_vset *open_for_add(struct kith_call *call, const struct set_request *request, uint32_t dim)
+static struct kith_vset *open_for_add(struct kith_call *call, const struct kith_set_request *request,
+                                      uint32_t dim)
 {
     struct kith_key key;
     int found = kith_key_open_write(call, 1, KITH_VSET, &key);
@@ -198,25 +18,22 @@ static struct kith_vset *open_for_add(struct kith_call *call, const struct set_r
         return NULL;
     if (found) {
         struct kith_vset *vset = kith_key_object(&key);
-        const char *error = mismatch(kith_vset_get_options(vset), request, dim);
-        if (error)
-            kith_reply_error(call->reply, error);
-        return error ? NULL : vset;
+        return kith_set_request_fits(call, kith_vset_get_options(vset), request, dim) ? vset : NULL;
     }
     if (request->reduce > dim) {
-        refuse(call, "REDUCE to more dimensions than the vector has");
+        kith_vector_refuse(call, "REDUCE to more dimensions than the vector has");
         return NULL;
     }
-    struct kith_vset_options options = {.dim = request->reduce ? request->reduce : dim,
-                                        .input_dim = request->reduce ? dim : 0,
-                                        .codes = request->codes_given ? request->codes : KITH_HNSW_I8,
-                                        .m = request->m ? (uint32_t)request->m : 16,
-                                        .seed = kith_rng_next(call->rng)};
+    struct kith_vset_options options;
+    kith_set_request_options(request, dim, kith_rng_next(call->rng), &options);
     struct kith_vset *vset;
-    if (kith_vset_open(&vset, call->engine, &options) != KITH_OK) {
+    int status = kith_vset_open(&vset, call->engine, &options);
+    if (status == KITH_EINVAL)
+        kith_set_refuse_options(call, &options);
+    else if (status != KITH_OK)
         kith_call_no_memory(call);
+    if (status != KITH_OK)
         return NULL;
-    }
     if (kith_key_set_object(&key, KITH_VSET, vset, false) == KITH_OK)
         return vset;
     kith_vset_close(vset);
@@ -252,10 +69,23 @@ static void finish_add(struct kith_call *call, struct kith_vset *vset)
         kith_key_remove_if_empty(&key);
 }
 
-static bool parse_vadd(struct kith_call *call, struct set_request *request, struct element *element)
+static void refuse_option(struct kith_call *call, size_t index, const char *where)
+{
+    if (kith_call_is(call, index, "setattr"))
+        kith_reply_error(call->reply, "ERR syntax error: SETATTR needs a value");
+    else
+        kith_reply_error_format(call->reply, "ERR invalid option %s: '%.*s'", where,
+                                (int)(call->argv[index].length < 64 ? call->argv[index].length : 64),
+                                call->argv[index].data);
+}
+
+static bool parse_vadd(struct kith_call *call, struct kith_set_request *request, struct element *element)
 {
     size_t i = 2;
-    if (!take_reduce(call, &i, request) || !kith_vector_argument_parse(call, &i, &element->vector))
+    int taken;
+    while ((taken = kith_set_option_take(call, &i, request)) > 0)
+        i++;
+    if (taken < 0 || !kith_vector_argument_parse(call, &i, &element->vector))
         return false;
     if (i >= call->argc) {
         kith_call_wrong_arity(call);
@@ -267,9 +97,9 @@ static bool parse_vadd(struct kith_call *call, struct set_request *request, stru
             element->attributes = call->argv[++i];
             continue;
         }
-        int taken = take_set_option(call, &i, request);
+        taken = kith_set_option_take(call, &i, request);
         if (taken == 0)
-            kith_reply_error(call->reply, "ERR invalid option after element");
+            refuse_option(call, i, "after element");
         if (taken <= 0)
             return false;
     }
@@ -278,7 +108,7 @@ static bool parse_vadd(struct kith_call *call, struct set_request *request, stru
 
 void kith_vadd_command(struct kith_call *call)
 {
-    struct set_request request = {0};
+    struct kith_set_request request = {0};
     struct element element = {0};
     if (!parse_vadd(call, &request, &element)) {
         free(element.vector.values);
@@ -300,7 +130,7 @@ void kith_vadd_command(struct kith_call *call)
 
 /* VMADD key [REDUCE dim] [set options] ELEMENTS count, then `count` times: vector name [SETATTR json]. */
 struct batch {
-    struct set_request request;
+    struct kith_set_request request;
     struct element *elements; /* owned, with their vectors */
     size_t count;
 };
@@ -319,7 +149,7 @@ static bool parse_batch_element(struct kith_call *call, size_t *index, struct ba
         return false;
     batch->count++;
     if (*index >= call->argc)
-        return refuse(call, "the element's name is missing");
+        return kith_vector_refuse(call, "the element's name is missing");
     element->name = call->argv[(*index)++];
     if (kith_call_is(call, *index, "setattr") && *index + 1 < call->argc) {
         element->attributes = call->argv[*index + 1];
@@ -327,24 +157,23 @@ static bool parse_batch_element(struct kith_call *call, size_t *index, struct ba
     }
     if (element->vector.dim == batch->elements[0].vector.dim)
         return true;
-    return refuse(call, "the vectors of one call must have one dimension");
+    return kith_vector_refuse(call, "the vectors of one call must have one dimension");
 }
 
 static bool parse_batch(struct kith_call *call, struct batch *batch)
 {
     size_t i = 2;
-    if (!take_reduce(call, &i, &batch->request))
-        return false;
     for (; i < call->argc && !kith_call_is(call, i, "elements"); i++) {
-        int taken = take_set_option(call, &i, &batch->request);
+        int taken = kith_set_option_take(call, &i, &batch->request);
         if (taken == 0)
-            kith_reply_error(call->reply, "ERR invalid option before ELEMENTS");
+            refuse_option(call, i, "before ELEMENTS");
         if (taken <= 0)
             return false;
     }
     int64_t count;
     if (i + 1 >= call->argc) {
-        kith_call_syntax_error(call);
+        kith_reply_error(call->reply,
+                         "ERR syntax error: ELEMENTS, a count and that many elements are missing");
         return false;
     }
     if (!kith_call_int_in(call, ++i, 1, (int64_t)call->argc, &count, "ERR invalid ELEMENTS: how many follow"))

@@ -112,7 +112,7 @@ static void reply_hit(struct kith_reply *reply, const struct search *search, con
     if (search->with_scores && search->with_attributes && reply->protocol >= 3)
         kith_reply_array(reply, 2);
     if (search->with_scores)
-        kith_reply_double(reply, kith_vset_score(hit->distance));
+        kith_reply_double(reply, kith_vset_score(kith_vset_get_options(search->vset)->metric, hit->distance));
     if (search->with_attributes)
         reply_attributes(reply, kith_vset_attributes(search->vset, hit->slot));
 }
