@@ -145,6 +145,10 @@ struct kith_hnsw_query {
     kith_hnsw_filter *filter; /* NULL: all */
     void *filter_context;
     uint32_t filter_ef; /* bound on elements offered to the filter; 0: none, then k results if k match */
+    /* Diverse results: the k are chosen among the mmr_pool nearest by maximal marginal relevance, and are in the
+     * order of that choice. mmr_lambda in [0, 1]; 1: the nearest, 0: the nearest, then the most unlike. */
+    uint32_t mmr_pool; /* 0: plain results; less than k counts as k */
+    float mmr_lambda;
 };
 
 struct kith_hnsw_hit {
@@ -163,16 +167,17 @@ struct kith_hnsw_profile {
     uint32_t descend_hops; /* of the hops, above level 0 */
     uint32_t ef;           /* candidates kept, as it turned out */
     uint32_t filter_calls, filter_passes;
+    uint32_t mmr_evaluations; /* distances between candidates */
     /* The way down: path[i] is the node where the search began on level path_count - 1 - i, path[0] the entry
      * point. No nodes: the graph was not entered. */
     uint32_t path[KITH_HNSW_LEVEL_MAX + 1];
     uint32_t path_count;
     /* Only when the query is timed: */
-    uint64_t bytes_read;                                          /* codes, links and kept vectors */
-    uint64_t prepare_ns, tail_ns, descend_ns, walk_ns, refine_ns; /* a scan's time is in walk_ns */
+    uint64_t bytes_read;                                                  /* codes, links and kept vectors */
+    uint64_t prepare_ns, tail_ns, descend_ns, walk_ns, refine_ns, mmr_ns; /* a scan's time is in walk_ns */
 };
 
-/* Fills hits[0..k) nearest first (equal distances by slot) and returns how many; profile may be NULL.
+/* Fills hits[0..k) nearest first (equal distances by slot; see mmr_pool) and returns how many; profile may be NULL.
  * KITH_EINVAL (a slot not in use), KITH_ENOMEM. */
 int kith_hnsw_search(struct kith_hnsw *h, const struct kith_hnsw_query *query, struct kith_hnsw_hit *hits,
                      struct kith_hnsw_profile *profile);

@@ -4,6 +4,7 @@
 #include "vec/search.h"
 #include "vec/index.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { DEFAULT_EF = 100, TAIL_BATCH = 32, PROBE = 256 };
@@ -186,6 +187,21 @@ static uint32_t collect(const struct search *search, const struct pool *pool, st
     return count;
 }
 
+static int collect_diverse(struct search *search, const struct pool *pool, struct kith_hnsw_hit *hits)
+{
+    uint64_t n = search->n;
+    struct kith_hnsw_hit *candidates = malloc((search->k + (size_t)1) * sizeof *candidates);
+    if (!candidates)
+        return KITH_ENOMEM;
+    uint32_t count = collect(search, pool, candidates);
+    hnsw_search_lap(search, &search->scratch->profile.refine_ns);
+    int rc = hnsw_search_diversify(search, candidates, count, hits,
+                                   search->query->k < n ? search->query->k : (uint32_t)n);
+    hnsw_search_lap(search, &search->scratch->profile.mmr_ns);
+    free(candidates);
+    return rc;
+}
+
 static bool found_too_few(const struct search *search, const struct pool *pool)
 {
     uint32_t live = 0;
@@ -216,12 +232,12 @@ static int run(struct search *search, struct kith_hnsw_hit *hits)
         return rc;
     hnsw_search_lap(search, &profile->walk_ns);
     refine(search, pool);
-    uint32_t count = collect(search, pool, hits);
+    rc = search->query->mmr_pool ? collect_diverse(search, pool, hits) : (int)collect(search, pool, hits);
     hnsw_search_lap(search, &profile->refine_ns);
     profile->ef = search->ef;
     if (search->query->timed)
         profile->bytes_read = bytes_read(search->h, profile);
-    return (int)count;
+    return rc;
 }
 
 static bool set_target(struct search *search)
@@ -250,7 +266,8 @@ int kith_hnsw_search(struct kith_hnsw *h, const struct kith_hnsw_query *query, s
         return KITH_ENOMEM;
     memset(&s->profile, 0, sizeof s->profile);
     struct search search = {.h = h, .query = query, .scratch = s, .n = n};
-    search.k = query->k < n ? query->k : (uint32_t)n;
+    search.k = query->mmr_pool > query->k ? query->mmr_pool : query->k;
+    search.k = search.k < n ? search.k : (uint32_t)n;
     search.ef = query->ef ? query->ef : DEFAULT_EF;
     search.ef = search.ef < search.k ? search.k : search.ef;
     search.filter_left = query->filter && query->filter_ef ? query->filter_ef : UINT64_MAX;

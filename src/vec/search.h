@@ -40,4 +40,9 @@ void hnsw_search_add_tail(struct search *search, struct pool *result);
 int hnsw_search_scan(struct search *search, struct pool **result);
 int hnsw_search_filtered(struct search *search, float selectivity, bool two_hop, struct pool **result);
 
+/* Fills hits[0..k) from candidates[0..count), which it uses up, by maximal marginal relevance; returns how many.
+ * KITH_ENOMEM. */
+int hnsw_search_diversify(struct search *search, struct kith_hnsw_hit *candidates, uint32_t count,
+                          struct kith_hnsw_hit *hits, uint32_t k);
+
 #endif
