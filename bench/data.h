@@ -2,6 +2,8 @@
 #ifndef KITH_BENCH_DATA_H
 #define KITH_BENCH_DATA_H
 
+#include "vec/hnsw.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,5 +35,10 @@ void bench_bounds(enum bench_metric metric, const struct matrix *base, const str
                   uint32_t k, const bool *live, float *out);
 /* Room for rounding when a distance is compared with a bound. */
 float bench_slack(enum bench_metric metric, float bound);
+
+/* An index kept in a file between runs, so that searches can be tuned without building it each time. Its slots are its
+ * rows, and its user words, too. On success *h is replaced; false leaves it as it was. */
+bool bench_index_load(struct kith_hnsw **h, const char *path, const struct kith_hnsw_options *options);
+bool bench_index_store(const struct kith_hnsw *h, const char *path);
 
 #endif

@@ -240,53 +240,13 @@ static void save_and_restore(struct bench *b)
     kith_buf_fini(&header);
 }
 
-/* The index kept in a file between runs, so that searches can be tuned without building it each time. */
 static bool load_index(struct bench *b)
 {
-    FILE *file = b->path ? fopen(b->path, "rb") : NULL;
-    uint32_t head[2];
-    char *bytes = malloc(1 << 20);
-    int rc = KITH_EIO;
-    if (file && bytes && fread(head, sizeof head, 1, file) == 1 && head[1] < 1 << 20 &&
-        fread(bytes, head[1], 1, file) == 1) {
-        kith_hnsw_close(b->h);
-        rc = kith_hnsw_restore_open(&b->h, kith_slice(bytes, head[1]), &b->options);
-        while (rc == KITH_OK && fread(head, sizeof head, 1, file) == 1 && head[1] < 1 << 20 &&
-               fread(bytes, head[1], 1, file) == 1) {
-            rc = kith_hnsw_restore_element(b->h, head[0], kith_slice(bytes, head[1]), head[0]);
-            b->row_of_slot[head[0]] = head[0];
-        }
-        rc = rc == KITH_OK ? kith_hnsw_restore_finish(b->h) : rc;
-    }
-    if (file)
-        fclose(file);
-    free(bytes);
-    return rc == KITH_OK;
-}
-
-static void write_record(FILE *file, uint32_t slot, struct kith_buf *buf)
-{
-    uint32_t head[2] = {slot, (uint32_t)buf->length};
-    if (fwrite(head, sizeof head, 1, file) != 1 || fwrite(buf->data, buf->length, 1, file) != 1)
-        fprintf(stderr, "could not write the index\n");
-    kith_buf_clear(buf);
-}
-
-static void store_index(const struct bench *b)
-{
-    FILE *file = b->path ? fopen(b->path, "wb") : NULL;
-    struct kith_buf buf;
-    if (!file)
-        return;
-    kith_buf_init(&buf);
-    kith_hnsw_save_header(b->h, &buf);
-    write_record(file, 0, &buf);
-    for (uint32_t slot = 0; slot < kith_hnsw_slot_end(b->h); slot++) {
-        kith_hnsw_save_element(b->h, slot, &buf);
-        write_record(file, slot, &buf);
-    }
-    kith_buf_fini(&buf);
-    fclose(file);
+    if (!b->path || !bench_index_load(&b->h, b->path, &b->options))
+        return false;
+    for (uint32_t row = 0; row < b->base.rows; row++)
+        b->slot_of_row[row] = b->row_of_slot[row] = row;
+    return true;
 }
 
 static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const char *arg)
@@ -351,7 +311,8 @@ int main(int argc, char **argv)
         bench_bounds(BENCH_COSINE, &b.base, &b.queries, K, NULL, b.bounds);
         if (!load_index(&b)) {
             build(&b);
-            store_index(&b);
+            if (b.path && !bench_index_store(b.h, b.path))
+                fprintf(stderr, "could not write %s\n", b.path);
         }
         check(&b);
         print_stats(&b);

@@ -132,6 +132,14 @@ int kith_hnsw_settle(struct kith_hnsw *h);
  */
 typedef bool kith_hnsw_filter(void *context, uint32_t slot, uint64_t user);
 
+/* How a search with a filter goes about it. */
+enum kith_hnsw_way {
+    KITH_HNSW_WAY_CHOSEN, /* what costs least, as far as can be told; the others are for tests and benchmarks */
+    KITH_HNSW_WAY_GRAPH,
+    KITH_HNSW_WAY_TWO_HOP,
+    KITH_HNSW_WAY_SCAN,
+};
+
 struct kith_hnsw_query {
     const float *vector;      /* dim finite values, need not be normalised; NULL: the code of `slot` */
     uint32_t slot;            /* where vector is NULL: an element in use (its caller must keep it so) */
@@ -144,6 +152,7 @@ struct kith_hnsw_query {
     float max_distance;       /* leave out what is farther; <= 0: no bound (an exact match only: FLT_MIN) */
     kith_hnsw_filter *filter; /* NULL: all */
     void *filter_context;
+    enum kith_hnsw_way way;
     uint32_t filter_ef; /* bound on elements offered to the filter; 0: none, then k results if k match */
     /* Diverse results: the k are chosen among the mmr_pool nearest by maximal marginal relevance, and are in the
      * order of that choice. mmr_lambda in [0, 1]; 1: the nearest, 0: the nearest, then the most unlike. */

@@ -143,10 +143,14 @@ static int search_chosen_way(struct search *search, struct pool **result)
         passes = probe(search);
     if (!scan && search->ef > WALK_EF_MAX)
         search->ef = WALK_EF_MAX;
-    if (scan || passes <= SCAN_PASSES)
+    if (scan || (passes <= SCAN_PASSES && q->way == KITH_HNSW_WAY_CHOSEN))
         return hnsw_search_scan(search, result);
     if (!q->filter)
         return search_graph(search, result);
+    if (q->way == KITH_HNSW_WAY_SCAN)
+        return hnsw_search_scan(search, result);
+    if (q->way != KITH_HNSW_WAY_CHOSEN)
+        return hnsw_search_filtered(search, (float)passes / PROBE, q->way == KITH_HNSW_WAY_TWO_HOP, result);
     return hnsw_search_filtered(search, (float)passes / PROBE, passes <= TWO_HOP_PASSES, result);
 }
 
