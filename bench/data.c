@@ -113,18 +113,19 @@ float bench_slack(enum bench_metric metric, float bound)
     return metric == BENCH_COSINE ? 1e-6f : fabsf(bound) * 1e-6f;
 }
 
-/* ---- a built index in a file: records of slot, length, bytes; the header is the first ---- */
+/* ---- a built index in a file: records of slot, user word, length, bytes; the header is the first ---- */
 
 enum { RECORD_MAX = 1 << 20 };
 
 /* 1, 0 at the end, -1 when the file is not what it should be. */
-static int read_record(FILE *file, uint32_t *slot, char *bytes, uint32_t *length)
+static int read_record(FILE *file, uint32_t *slot, uint32_t *user, char *bytes, uint32_t *length)
 {
-    uint32_t head[2];
+    uint32_t head[3];
     if (fread(head, sizeof head, 1, file) != 1)
         return feof(file) ? 0 : -1;
     *slot = head[0];
-    *length = head[1];
+    *user = head[1];
+    *length = head[2];
     return *length < RECORD_MAX && fread(bytes, *length, 1, file) == 1 ? 1 : -1;
 }
 
@@ -133,12 +134,12 @@ bool bench_index_load(struct kith_hnsw **h, const char *path, const struct kith_
     FILE *file = fopen(path, "rb");
     char *bytes = malloc(RECORD_MAX);
     struct kith_hnsw *loaded = NULL;
-    uint32_t slot, length;
+    uint32_t slot, user, length;
     int rc = KITH_EIO, got = 0;
-    if (file && bytes && read_record(file, &slot, bytes, &length) == 1)
+    if (file && bytes && read_record(file, &slot, &user, bytes, &length) == 1)
         rc = kith_hnsw_restore_open(&loaded, kith_slice(bytes, length), options);
-    while (rc == KITH_OK && (got = read_record(file, &slot, bytes, &length)) == 1)
-        rc = kith_hnsw_restore_element(loaded, slot, kith_slice(bytes, length), slot);
+    while (rc == KITH_OK && (got = read_record(file, &slot, &user, bytes, &length)) == 1)
+        rc = kith_hnsw_restore_element(loaded, slot, kith_slice(bytes, length), user);
     if (rc == KITH_OK)
         rc = got ? KITH_EIO : kith_hnsw_restore_finish(loaded);
     if (file)
@@ -153,9 +154,9 @@ bool bench_index_load(struct kith_hnsw **h, const char *path, const struct kith_
     return true;
 }
 
-static bool write_record(FILE *file, uint32_t slot, struct kith_buf *buf)
+static bool write_record(FILE *file, uint32_t slot, uint64_t user, struct kith_buf *buf)
 {
-    uint32_t head[2] = {slot, (uint32_t)buf->length};
+    uint32_t head[3] = {slot, (uint32_t)user, (uint32_t)buf->length};
     bool good = !buf->failed && fwrite(head, sizeof head, 1, file) == 1 &&
                 fwrite(buf->data, buf->length, 1, file) == 1;
     kith_buf_clear(buf);
@@ -170,10 +171,12 @@ bool bench_index_store(const struct kith_hnsw *h, const char *path)
         return false;
     kith_buf_init(&buf);
     kith_hnsw_save_header(h, &buf);
-    bool good = write_record(file, 0, &buf);
+    bool good = write_record(file, 0, 0, &buf);
     for (uint32_t slot = 0; good && slot < kith_hnsw_slot_end(h); slot++) {
+        if (!kith_hnsw_is_live(h, slot))
+            continue;
         kith_hnsw_save_element(h, slot, &buf);
-        good = write_record(file, slot, &buf);
+        good = write_record(file, slot, kith_hnsw_user(h, slot), &buf);
     }
     kith_buf_fini(&buf);
     return fclose(file) == 0 && good;

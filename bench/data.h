@@ -36,8 +36,8 @@ void bench_bounds(enum bench_metric metric, const struct matrix *base, const str
 /* Room for rounding when a distance is compared with a bound. */
 float bench_slack(enum bench_metric metric, float bound);
 
-/* An index kept in a file between runs, so that searches can be tuned without building it each time. Its slots are its
- * rows, and its user words, too. On success *h is replaced; false leaves it as it was. */
+/* An index kept in a file between runs, so that searches can be tuned without building it each time. Its user
+ * words are its rows. On success *h is replaced; false leaves it as it was. */
 bool bench_index_load(struct kith_hnsw **h, const char *path, const struct kith_hnsw_options *options);
 bool bench_index_store(const struct kith_hnsw *h, const char *path);
 

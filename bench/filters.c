@@ -209,9 +209,11 @@ static void measure(struct bench *b, const uint32_t *chosen, const float *bounds
         best = time < best ? time : best;
         for (uint32_t i = 0; round == 0 && i < b->group_size; i++) {
             uint32_t right = 0;
-            for (int k = 0; k < found[i]; k++)
-                right += b->distances[(size_t)i * b->base.rows + hits[i][k].slot] <=
+            for (int k = 0; k < found[i]; k++) {
+                uint64_t row = kith_hnsw_user(b->h, hits[i][k].slot);
+                right += b->distances[(size_t)i * b->base.rows + row] <=
                          bounds[i] + bench_slack(BENCH_COSINE, bounds[i]);
+            }
             f->recall += counts[i] ? (double)right / counts[i] : 1;
             f->short_answers += (uint32_t)found[i] < counts[i];
             f->evaluations += profiles[i].evaluations;

@@ -230,7 +230,7 @@ static void save_and_restore(struct bench *b)
     int rc = kith_hnsw_restore_open(&b->h, kith_buf_slice(&header), &b->options);
     for (uint32_t slot = 0; slot < end && rc == KITH_OK; slot++)
         if (records[slot].length)
-            rc = kith_hnsw_restore_element(b->h, slot, kith_buf_slice(&records[slot]), slot);
+            rc = kith_hnsw_restore_element(b->h, slot, kith_buf_slice(&records[slot]), b->row_of_slot[slot]);
     if (rc == KITH_OK)
         rc = kith_hnsw_restore_finish(b->h);
     printf("restore: %.3f s (%s)\n", seconds() - start, kith_status_text(rc));
@@ -244,8 +244,12 @@ static bool load_index(struct bench *b)
 {
     if (!b->path || !bench_index_load(&b->h, b->path, &b->options))
         return false;
-    for (uint32_t row = 0; row < b->base.rows; row++)
-        b->slot_of_row[row] = b->row_of_slot[row] = row;
+    for (uint32_t slot = 0; slot < kith_hnsw_slot_end(b->h); slot++) {
+        if (kith_hnsw_is_live(b->h, slot)) {
+            b->row_of_slot[slot] = (uint32_t)kith_hnsw_user(b->h, slot);
+            b->slot_of_row[b->row_of_slot[slot]] = slot;
+        }
+    }
     return true;
 }
 

@@ -11,10 +11,12 @@ static int bad(struct kith_error *error, const char *what, uint32_t slot, unsign
 static int check_links(const struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *list,
                        struct kith_error *error)
 {
-    _Atomic uint32_t *links = links_at(h, slot, level);
-    uint32_t count = links_copy(h, slot, level, list), end = kith_hnsw_slot_end(h);
-    for (uint32_t i = count; i < links_room(h, level); i++)
-        if (atomic_load_explicit(&links[i], memory_order_relaxed) != KITH_HNSW_NONE)
+    struct links links = links_at(h, slot, level);
+    uint32_t count = links_count(links), end = kith_hnsw_slot_end(h);
+    for (uint32_t i = 0; i < count; i++)
+        list[i] = link_get(links, i);
+    for (uint32_t i = count; i < links.room; i++)
+        if (link_get(links, i) != KITH_HNSW_NONE)
             return bad(error, "a link behind the end of its list", slot, level);
     for (uint32_t i = 0; i < count; i++) {
         if (list[i] >= end || !slot_has_chunk(h, list[i]))
@@ -80,7 +82,7 @@ static int check_reachable(const struct kith_hnsw *h, uint32_t *list, uint8_t *s
             for (uint32_t i = 0; i < count; i++) {
                 if (flags_level(flags_at(h, reached[i])) < level)
                     continue;
-                uint32_t links = links_copy(h, reached[i], level, list);
+                uint32_t links = hnsw_links_copy(h, reached[i], level, list);
                 for (uint32_t k = 0; k < links; k++)
                     mark(seen, reached, &count, list[k]);
             }
@@ -124,30 +126,22 @@ static double mean_degree(const struct kith_hnsw *h)
     for (uint32_t slot = 0; slot < end; slot += step) {
         if (!slot_has_chunk(h, slot) || state_at(h, slot) != SLOT_LINKED)
             continue;
-        _Atomic uint32_t *list = links_at(h, slot, 0);
         elements++;
-        for (uint32_t i = 0; i < h->links0; i++) {
-            if (atomic_load_explicit(&list[i], memory_order_relaxed) == KITH_HNSW_NONE)
-                break;
-            links++;
-        }
+        links += links_count(links_at(h, slot, 0));
     }
     return elements ? (double)links / elements : 0;
 }
 
 void kith_hnsw_get_stats(const struct kith_hnsw *h, struct kith_hnsw_stats *stats)
 {
-    uint64_t slots = 0;
-    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++)
-        if (atomic_load_explicit(&h->chunks, memory_order_relaxed) >> chunk & 1)
-            slots += h->bump[chunk];
+    uint64_t slots = hnsw_slots_ever(h);
     *stats = (struct kith_hnsw_stats){
         .elements = kith_hnsw_count(h),
         .tail = atomic_load_explicit(&h->tail_count, memory_order_relaxed),
         .deleted = atomic_load_explicit(&h->removed_count, memory_order_relaxed),
         .slots = slots,
         .code_bytes = slots * (h->code_stride + (h->options.codes == KITH_HNSW_I8 ? sizeof(float) : 0)),
-        .link_bytes = slots * h->links.unit_bytes + (uint64_t)h->upper_bump * h->upper.unit_bytes,
+        .link_bytes = hnsw_links_bytes(h, slots),
         .element_bytes = slots * (h->marks.unit_bytes + h->elements.unit_bytes),
         .search_bytes = atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed),
         .bytes = kith_hnsw_bytes(h),

@@ -29,7 +29,7 @@ static bool would_be_found(const struct pool *found, float distance)
 static void expand_all(struct search *search, uint32_t slot)
 {
     struct scratch *s = search->scratch;
-    uint32_t count = links_copy(search->h, slot, 0, s->chosen), unseen = 0;
+    uint32_t count = hnsw_links_copy(search->h, slot, 0, s->chosen), unseen = 0;
     for (uint32_t i = 0; i < count; i++)
         if (!visit(s, s->chosen[i]))
             s->gathered[unseen++] = s->chosen[i];
@@ -57,12 +57,12 @@ static void expand_two_hops(struct search *search, uint32_t slot)
     struct kith_hnsw *h = search->h;
     struct scratch *s = search->scratch;
     uint32_t *near = s->chosen, *far = s->chosen + h->links0, gathered = 0;
-    uint32_t count = links_copy(h, slot, 0, near);
+    uint32_t count = hnsw_links_copy(h, slot, 0, near);
     for (uint32_t i = 0; i < count && gathered < s->gathered_room; i++) {
         uint32_t before = gathered;
         gathered = gather_passing(search, near + i, 1, gathered);
         if (gathered == before)
-            gathered = gather_passing(search, far, links_copy(h, near[i], 0, far), gathered);
+            gathered = gather_passing(search, far, hnsw_links_copy(h, near[i], 0, far), gathered);
     }
     hnsw_distances(h, search->target, s->gathered, gathered, s->distances);
     s->profile.evaluations += gathered;

@@ -44,11 +44,13 @@ static void init_sizes(struct kith_hnsw *h)
         shift--;
     region_init(&h->codes, h->code_stride, shift);
     region_init(&h->scales, sizeof(float), shift);
-    region_init(&h->links, h->links0 * sizeof(uint32_t), shift);
+    region_init(&h->links, links_row_bytes(h->links0), shift);
+    region_init(&h->links_top, h->links0, shift);
     region_init(&h->marks, sizeof(struct marks), shift);
     region_init(&h->elements, sizeof(struct element), shift);
     /* The first chunk of rows must hold the longest run. */
-    region_init(&h->upper, h->links_upper * sizeof(uint32_t), 4);
+    region_init(&h->upper, links_row_bytes(h->links_upper), 4);
+    region_init(&h->upper_top, h->links_upper, 4);
 }
 
 int kith_hnsw_open(struct kith_hnsw **out, const struct kith_hnsw_options *options)
@@ -105,7 +107,8 @@ void kith_hnsw_close(struct kith_hnsw *h)
     free(h->retired);
     free(h->freeing);
     free(h->users);
-    struct region *regions[] = {&h->codes, &h->scales, &h->links, &h->marks, &h->elements, &h->upper};
+    struct region *regions[] = {&h->codes, &h->scales,   &h->links, &h->links_top,
+                                &h->marks, &h->elements, &h->upper, &h->upper_top};
     for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
         region_fini(regions[i]);
     pthread_mutex_destroy(&h->repair.lock);
@@ -225,13 +228,13 @@ uint32_t kith_hnsw_links(const struct kith_hnsw *h, uint32_t slot, unsigned leve
 {
     if (level > kith_hnsw_level(h, slot))
         return 0;
-    _Atomic uint32_t *links = links_at(h, slot, level);
+    struct links links = links_at(h, slot, level);
     uint32_t count = 0;
-    for (uint32_t i = 0; i < links_room(h, level) && count < max; i++) {
-        uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+    for (uint32_t i = 0; i < links.room && count < max; i++) {
+        uint32_t link = link_peek(links, i);
         if (link == KITH_HNSW_NONE)
             break;
-        if (state_is_live(state_at(h, link)))
+        if (slot_has_chunk(h, link) && state_is_live(state_at(h, link)))
             out[count++] = link;
     }
     return count;

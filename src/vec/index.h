@@ -4,7 +4,7 @@
  *
  *     codes     the vector's code, padded to a whole cache line where it is longer than half of one
  *     scales    float, I8 only: 1 / |code|, so that cos = dot * scale * scale
- *     links     2m slots of level 0, ended by NONE
+ *     links     2m slots of level 0, ended by NONE (links.h)
  *     marks     2 bytes: state, lock, level, and how many link to it; dense, as scans read all of them
  *     elements  all else: the user's word, generation, norm
  *
@@ -20,6 +20,7 @@
 #include "vec/epoch.h"
 #include "vec/hnsw.h"
 #include "vec/kernels.h"
+#include "vec/links.h"
 #include "vec/region.h"
 
 #include <pthread.h>
@@ -80,11 +81,11 @@ struct target {
 struct scratch {
     struct epoch_pin pin; /* first: on its own cache line */
     _Atomic bool busy;
-    uint64_t *visited; /* a bit a slot */
-    uint32_t visited_words;
-    struct pool pool, found, tail; /* tail: what a search found among the unlinked */
-    uint32_t *gathered;            /* unseen slots of one hop */
-    float *distances;              /* theirs */
+    uint64_t *visited;                   /* a bit a slot */
+    uint32_t visited_words, visited_end; /* slots from the end on, and those of no chunk, count as visited */
+    struct pool pool, found, tail;       /* tail: what a search found among the unlinked */
+    uint32_t *gathered;                  /* unseen slots of one hop */
+    float *distances;                    /* theirs */
     uint32_t gathered_room;
     struct candidate *sorted; /* for choosing links: 2m + 1 or ef, whichever is more */
     uint32_t sorted_room;
@@ -166,8 +167,10 @@ struct kith_hnsw {
     size_t code_stride; /* as stored */
     uint32_t links0, links_upper;
     double level_scale;
-    struct region codes, scales, links, marks, elements, upper;
+    struct region codes, scales, links, links_top, marks, elements, upper, upper_top;
     _Atomic uint32_t chunks; /* bit k: chunk k of all but `upper` is there */
+    _Atomic uint32_t upper_chunks;
+    _Atomic bool wide; /* links_top and upper_top are there: slots may be 2^24 and more */
     _Atomic uint32_t slot_end;
     _Atomic uint32_t entry;
     _Atomic uint64_t live, tail_count, removed_count, bytes;
@@ -246,13 +249,15 @@ static inline bool state_is_live(enum slot_state state)
     return state == SLOT_TAIL || state == SLOT_LINKING || state == SLOT_LINKED;
 }
 
-/* The links of `slot` at `level`, which it must have. */
-static inline _Atomic uint32_t *links_at(const struct kith_hnsw *h, uint32_t slot, unsigned level)
+static inline struct links links_row(const struct kith_hnsw *h, const struct region *region,
+                                     const struct region *top, uint32_t row, uint32_t room)
 {
-    if (level == 0)
-        return region_at(&h->links, slot);
-    uint32_t row = atomic_load_explicit(&element_at(h, slot)->upper, memory_order_relaxed);
-    return region_at(&h->upper, row + level - 1);
+    char *bytes = region_at(region, row);
+    bool wide = atomic_load_explicit(&h->wide, memory_order_acquire);
+    return (struct links){.low = (_Atomic uint16_t *)(void *)bytes,
+                          .high = (_Atomic uint8_t *)bytes + 2 * (size_t)room,
+                          .top = wide ? region_at(top, row) : NULL,
+                          .room = room};
 }
 
 static inline uint32_t links_room(const struct kith_hnsw *h, unsigned level)
@@ -260,17 +265,13 @@ static inline uint32_t links_room(const struct kith_hnsw *h, unsigned level)
     return level ? h->links_upper : h->links0;
 }
 
-/* Copies the links to out[0..links_room) and returns how many. */
-static inline uint32_t links_copy(const struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *out)
+/* The links of an element at a level that it has. */
+static inline struct links links_at(const struct kith_hnsw *h, uint32_t slot, unsigned level)
 {
-    _Atomic uint32_t *links = links_at(h, slot, level);
-    uint32_t room = links_room(h, level), count = 0;
-    for (uint32_t link; count < room; out[count++] = link) {
-        link = atomic_load_explicit(&links[count], memory_order_acquire);
-        if (link == KITH_HNSW_NONE)
-            break;
-    }
-    return count;
+    if (level == 0)
+        return links_row(h, &h->links, &h->links_top, slot, h->links0);
+    uint32_t row = atomic_load_explicit(&element_at(h, slot)->upper, memory_order_relaxed);
+    return links_row(h, &h->upper, &h->upper_top, row + level - 1, h->links_upper);
 }
 
 /* Changes the state if it is `from`; the other flags may change beside. */
@@ -287,7 +288,6 @@ static inline bool state_move(const struct kith_hnsw *h, uint32_t slot, enum slo
     return true;
 }
 
-void hnsw_element_lock(const struct kith_hnsw *h, uint32_t slot);
 static inline void hnsw_element_unlock(const struct kith_hnsw *h, uint32_t slot)
 {
     atomic_fetch_and_explicit(&marks_at(h, slot)->flags, (uint8_t)~FLAG_LOCK, memory_order_release);
@@ -325,16 +325,17 @@ uint64_t hnsw_epoch_oldest(const struct kith_hnsw *h);
 int hnsw_scratch_prepare(struct kith_hnsw *h, struct scratch *s, uint32_t ef);
 int hnsw_pool_reserve(struct kith_hnsw *h, struct pool *pool, uint32_t capacity);
 
-/* Marks it; returns whether it was marked already. Slots past the map (added since) count as visited. */
+/* Marks it; returns whether it was marked already. Slots past the map (added since) count as visited, and those
+ * whose chunk was not there: any number is safe, and what is unvisited is mapped. */
 static inline bool visit(struct scratch *s, uint32_t slot)
 {
-    if (slot / 64 >= s->visited_words)
+    if (slot >= s->visited_end)
         return true;
     uint64_t bit = (uint64_t)1 << slot % 64, word = s->visited[slot / 64];
     s->visited[slot / 64] = word | bit;
     return word & bit;
 }
-void hnsw_forget_visited(struct scratch *s);
+void hnsw_forget_visited(const struct kith_hnsw *h, struct scratch *s);
 
 /* ---- walk.c ---- */
 
@@ -349,6 +350,23 @@ uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target targ
 void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, unsigned level,
                uint32_t zero_max);
 
+/* ---- links.c ---- */
+
+void hnsw_element_lock(const struct kith_hnsw *h, uint32_t slot);
+/* The row of any slot; false when there is none: no such chunk, or level. */
+bool hnsw_links_find(const struct kith_hnsw *h, uint32_t slot, unsigned level, struct links *links);
+/* Copies the links to out[0..links_room) and returns how many; none for a slot that has no such level. Each is
+ * a slot whose chunk is there. A list that is being changed may look shorter than it is. */
+uint32_t hnsw_links_copy(const struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *out);
+/* All of them as they are, for an element that has the level. */
+uint32_t hnsw_links_copy_locked(const struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *out);
+/* Writes the links of a level if they still are `before`, and keeps count of the links to each. */
+bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
+                        uint32_t before_count, const uint32_t *after, uint32_t after_count);
+/* Adds the link on level 0 where there is room for it. */
+void hnsw_links_append(struct kith_hnsw *h, uint32_t from, uint32_t to);
+void hnsw_in_links_add(struct kith_hnsw *h, uint32_t slot, int change);
+
 /* ---- link.c ---- */
 
 /* Links a slot in state LINKING; the caller moves its state. KITH_ENOMEM, or KITH_EAGAIN when all that is in
@@ -356,13 +374,9 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
 int hnsw_link(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t ef);
 /* Gives a linked element links, and links to it, on level 0 anew. KITH_ENOMEM. */
 int hnsw_relink(struct kith_hnsw *h, struct scratch *s, uint32_t slot);
-/* Writes the links of a level if they still are `before`, and keeps count of the links to each. */
-bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
-                        uint32_t before_count, const uint32_t *after, uint32_t after_count);
 void hnsw_sort_candidates(struct candidate *items, uint32_t count);
 bool hnsw_is_shadowed(const struct kith_hnsw *h, const struct candidate *candidate, const uint32_t *chosen,
                       uint32_t count);
-void hnsw_in_links_add(struct kith_hnsw *h, uint32_t slot, int change);
 /* Keeps of items[0..count), sorted by distance to one element, at most `max` that are not nearer to each
  * other than to it. Returns how many; their slots go to out. */
 uint32_t hnsw_choose(const struct kith_hnsw *h, const struct candidate *items, uint32_t count, uint32_t max,
@@ -386,6 +400,12 @@ void hnsw_tail_rewind(struct kith_hnsw *h);
 void hnsw_tail_trim(struct kith_hnsw *h);
 
 /* ---- slots.c [writer] ---- */
+
+/* Links take four bytes from here on: opens the third plane. KITH_ENOMEM. */
+int hnsw_links_widen(struct kith_hnsw *h);
+/* Slots that were ever used and not given back; the links of so many, with those of the levels above. */
+uint64_t hnsw_slots_ever(const struct kith_hnsw *h);
+uint64_t hnsw_links_bytes(const struct kith_hnsw *h, uint64_t slots);
 
 /* Empty links, that level, state FREE until the caller publishes it. */
 int hnsw_slot_take(struct kith_hnsw *h, unsigned level, uint32_t *slot);

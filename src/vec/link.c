@@ -7,19 +7,10 @@
  * stands in the way of another candidate. */
 #include "vec/index.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPINS_BEFORE_YIELD = 64, CONNECT_TRIES = 8, SEEDS = 4 };
-
-void hnsw_element_lock(const struct kith_hnsw *h, uint32_t slot)
-{
-    _Atomic uint8_t *flags = &marks_at(h, slot)->flags;
-    for (unsigned spins = 0; atomic_fetch_or_explicit(flags, FLAG_LOCK, memory_order_acquire) & FLAG_LOCK;)
-        if (++spins % SPINS_BEFORE_YIELD == 0)
-            sched_yield();
-}
+enum { CONNECT_TRIES = 8, SEEDS = 4 };
 
 /* ---- choosing ---- */
 
@@ -80,52 +71,12 @@ void hnsw_sort_candidates(struct candidate *items, uint32_t count)
 
 /* ---- committing ---- */
 
-void hnsw_in_links_add(struct kith_hnsw *h, uint32_t slot, int change)
-{
-    _Atomic uint8_t *in_links = &marks_at(h, slot)->in_links;
-    uint8_t count = atomic_load_explicit(in_links, memory_order_relaxed);
-    do {
-        if (count == UINT8_MAX || (change < 0 && count == 0))
-            return;
-    } while (!atomic_compare_exchange_weak_explicit(in_links, &count, (uint8_t)(count + change),
-                                                    memory_order_relaxed, memory_order_relaxed));
-}
-
 static bool contains(const uint32_t *list, uint32_t count, uint32_t slot)
 {
     for (uint32_t i = 0; i < count; i++)
         if (list[i] == slot)
             return true;
     return false;
-}
-
-bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
-                        uint32_t before_count, const uint32_t *after, uint32_t after_count)
-{
-    _Atomic uint32_t *links = links_at(h, slot, level);
-    uint32_t room = links_room(h, level);
-    bool same = true;
-    hnsw_element_lock(h, slot);
-    for (uint32_t i = 0; same && i < before_count; i++)
-        same = atomic_load_explicit(&links[i], memory_order_relaxed) == before[i];
-    if (same && before_count < room)
-        same = atomic_load_explicit(&links[before_count], memory_order_relaxed) == KITH_HNSW_NONE;
-    if (same) {
-        for (uint32_t i = 0; i < after_count; i++)
-            atomic_store_explicit(&links[i], after[i], memory_order_release);
-        for (uint32_t i = after_count; i < before_count; i++)
-            atomic_store_explicit(&links[i], KITH_HNSW_NONE, memory_order_release);
-    }
-    hnsw_element_unlock(h, slot);
-    if (!same || level)
-        return same;
-    for (uint32_t i = 0; i < after_count; i++)
-        if (!contains(before, before_count, after[i]))
-            hnsw_in_links_add(h, after[i], 1);
-    for (uint32_t i = 0; i < before_count; i++)
-        if (!contains(after, after_count, before[i]))
-            hnsw_in_links_add(h, before[i], -1);
-    return true;
 }
 
 /* The links of `from` (and `to`) cut down to what fits, `to` and those that nobody else links to kept where
@@ -162,26 +113,6 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
     return kept;
 }
 
-/* Adds the link where there is room for it. */
-static void append_link(struct kith_hnsw *h, uint32_t from, uint32_t to)
-{
-    _Atomic uint32_t *links = links_at(h, from, 0);
-    uint32_t at = 0;
-    hnsw_element_lock(h, from);
-    for (; at < h->links0; at++) {
-        uint32_t link = atomic_load_explicit(&links[at], memory_order_relaxed);
-        if (link == KITH_HNSW_NONE || link == to)
-            break;
-    }
-    bool added = at < h->links0 && from != to &&
-                 atomic_load_explicit(&links[at], memory_order_relaxed) == KITH_HNSW_NONE;
-    if (added)
-        atomic_store_explicit(&links[at], to, memory_order_release);
-    hnsw_element_unlock(h, from);
-    if (added)
-        hnsw_in_links_add(h, to, 1);
-}
-
 /* Whom nobody links to any more, since `to` took its place, is linked from there: what led to it leads on. */
 static void rehome(struct kith_hnsw *h, const uint32_t *before, uint32_t before_count, const uint32_t *after,
                    uint32_t after_count, uint32_t to)
@@ -189,7 +120,7 @@ static void rehome(struct kith_hnsw *h, const uint32_t *before, uint32_t before_
     for (uint32_t i = 0; i < before_count; i++)
         if (!contains(after, after_count, before[i]) && state_at(h, before[i]) == SLOT_LINKED &&
             in_links_at(h, before[i]) == 0)
-            append_link(h, to, before[i]);
+            hnsw_links_append(h, to, before[i]);
 }
 
 void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to, unsigned level,
@@ -199,7 +130,7 @@ void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_
     uint32_t *before = s->chosen + (KITH_HNSW_LEVEL_MAX + 1) * h->links0,
              *after = s->gathered + h->links0 + 1;
     for (int tries = 0; tries < CONNECT_TRIES; tries++) {
-        uint32_t count = links_copy(h, from, level, before), after_count;
+        uint32_t count = hnsw_links_copy(h, from, level, before), after_count;
         if (contains(before, count, to))
             return;
         if (count < room) {
@@ -238,7 +169,10 @@ static uint32_t plan_level(struct kith_hnsw *h, struct scratch *s, uint32_t slot
     uint32_t count = 0, removed = 0;
     for (uint32_t i = 0; i < s->pool.count; i++) {
         struct candidate item = {s->pool.items[i].distance, s->pool.items[i].slot & ~EXPANDED};
-        enum slot_state state = state_at(h, item.slot);
+        uint8_t flags = flags_at(h, item.slot);
+        enum slot_state state = (enum slot_state)(flags & FLAG_STATE);
+        if (flags_level(flags) < level)
+            continue;
         if (state == SLOT_LINKED || state == SLOT_LINKING)
             s->sorted[count++] = item;
         else if (state == SLOT_REMOVED && count == 0)
@@ -251,9 +185,9 @@ static uint32_t plan_level(struct kith_hnsw *h, struct scratch *s, uint32_t slot
 }
 
 /* The next level's walk starts from the nearest that this one found. */
-static void seed_next_level(struct scratch *s, uint32_t slot)
+static void seed_next_level(const struct kith_hnsw *h, struct scratch *s, uint32_t slot)
 {
-    hnsw_forget_visited(s);
+    hnsw_forget_visited(h, s);
     visit(s, slot);
     s->pool.next = 0;
     if (s->pool.count > SEEDS)
@@ -312,7 +246,7 @@ int hnsw_link(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t ef
     hnsw_pool_insert(&s->pool, distance, start);
     for (unsigned level = top + 1; level-- > 0;) {
         counts[level] = plan_level(h, s, slot, target, level, ef, s->chosen + level * h->links0);
-        seed_next_level(s, slot);
+        seed_next_level(h, s, slot);
     }
     if (counts[0] == 0)
         return KITH_EAGAIN;
@@ -337,7 +271,7 @@ int hnsw_relink(struct kith_hnsw *h, struct scratch *s, uint32_t slot)
     hnsw_pool_insert(&s->pool, distance, start);
     uint32_t count = plan_level(h, s, slot, target, 0, ef, chosen), tries = 0;
     for (bool done = !count; !done && tries < CONNECT_TRIES; tries++) {
-        uint32_t before = links_copy(h, slot, 0, merged), after = before;
+        uint32_t before = hnsw_links_copy(h, slot, 0, merged), after = before;
         uint32_t *list = s->gathered;
         memcpy(list, merged, before * sizeof *list);
         for (uint32_t i = 0; i < count && after < h->links0; i++)

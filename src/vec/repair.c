@@ -174,11 +174,13 @@ static uint32_t gather_heirs(struct kith_hnsw *h, struct scratch *s, uint32_t of
                              unsigned level, const uint32_t *kept, uint32_t kept_count, uint32_t count,
                              unsigned depth)
 {
-    _Atomic uint32_t *links = links_at(h, of, level);
-    for (uint32_t i = 0; i < links_room(h, level) && count < s->sorted_room; i++) {
-        uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+    struct links links = links_at(h, of, level);
+    for (uint32_t i = 0; i < links.room && count < s->sorted_room; i++) {
+        uint32_t link = link_peek(links, i);
         if (link == KITH_HNSW_NONE)
             break;
+        if (!slot_has_chunk(h, link))
+            continue;
         enum slot_state state = state_at(h, link);
         if (state == SLOT_DYING && depth > 0)
             count = gather_heirs(h, s, link, slot, level, kept, kept_count, count, depth - 1);
@@ -209,7 +211,8 @@ static uint32_t mend(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsi
 {
     uint32_t room = links_room(h, level), *before = s->chosen, *after = s->chosen + h->links0, kept = 0;
     for (int tries = 0; tries < MEND_TRIES; tries++) {
-        uint32_t count = links_copy(h, slot, level, before), heirs = 0;
+        /* Under the lock: none of the links to the dying may be missed. */
+        uint32_t count = hnsw_links_copy_locked(h, slot, level, before), heirs = 0;
         kept = 0;
         for (uint32_t i = 0; i < count; i++)
             if (state_at(h, before[i]) != SLOT_DYING)
@@ -266,7 +269,7 @@ static int orphans_block(struct kith_hnsw *h, struct scratch *s, const uint32_t 
 {
     uint32_t *links = s->chosen + 2 * h->links0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t link_count = links_copy(h, slots[i], 0, links);
+        uint32_t link_count = hnsw_links_copy(h, slots[i], 0, links);
         for (uint32_t k = 0; k < link_count; k++) {
             if (state_at(h, links[k]) != SLOT_LINKED)
                 continue;

@@ -39,18 +39,18 @@ void kith_hnsw_save_header(const struct kith_hnsw *h, struct kith_buf *out)
 
 static void append_links(const struct kith_hnsw *h, uint32_t slot, unsigned level, struct kith_buf *out)
 {
-    _Atomic uint32_t *links = links_at(h, slot, level);
-    uint32_t room = links_room(h, level), count = 0;
+    struct links links = links_at(h, slot, level);
+    uint32_t room = links.room, count = 0;
     char *to = kith_buf_reserve(out, KITH_VARINT_MAX + (size_t)room * 4);
     if (!to)
         return;
     /* The count goes before, and is known after: its bytes are those of the most there can be. */
     size_t count_bytes = kith_varint_size(room);
     for (uint32_t i = 0; i < room; i++) {
-        uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+        uint32_t link = link_peek(links, i);
         if (link == KITH_HNSW_NONE)
             break;
-        if (state_is_live(state_at(h, link)))
+        if (slot_has_chunk(h, link) && state_is_live(state_at(h, link)))
             kith_put_u32(to + count_bytes + 4 * (size_t)count++, link);
     }
     size_t used = kith_varint_put(to, count);
@@ -98,6 +98,8 @@ int kith_hnsw_restore_open(struct kith_hnsw **out, struct kith_slice header,
     if (rc != KITH_OK)
         return rc == KITH_EINVAL ? KITH_ECORRUPT : rc;
     (*out)->added = added;
+    if (end > LINK_WIDE_FROM)
+        hnsw_links_widen(*out); /* nothing is there that it could fail for */
     uint64_t limit = end > SLOTS_AT_LEAST / SLOTS_GROW ? end * SLOTS_GROW : SLOTS_AT_LEAST;
     (*out)->slot_limit = limit < SLOT_MAX ? (uint32_t)limit : SLOT_MAX;
     return KITH_OK;
@@ -163,7 +165,7 @@ static bool parse(const struct kith_hnsw *h, struct kith_slice bytes, struct rec
             return false;
         record->links[level] = kith_reader_bytes(&r, 4 * count);
         for (size_t i = 0; i < record->links[level].length; i += 4)
-            if (kith_get_u32(record->links[level].data + i) == KITH_HNSW_NONE)
+            if (!slot_is_linkable(kith_get_u32(record->links[level].data + i)))
                 return false;
     }
     return !r.failed && r.length == 0;
@@ -172,7 +174,7 @@ static bool parse(const struct kith_hnsw *h, struct kith_slice bytes, struct rec
 int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_slice bytes, uint64_t user)
 {
     struct record record;
-    if (slot >= h->slot_limit || !parse(h, bytes, &record))
+    if (slot >= h->slot_limit || !slot_is_linkable(slot) || !parse(h, bytes, &record))
         return KITH_ECORRUPT;
     if (slot_has_chunk(h, slot) && state_at(h, slot) != SLOT_FREE)
         return KITH_EEXIST;
@@ -189,10 +191,13 @@ int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_sl
     e->range = record.range;
     hnsw_user_set(h, slot, user);
     for (unsigned level = 0; record.linked && level <= record.level; level++) {
-        _Atomic uint32_t *links = links_at(h, slot, level);
-        for (size_t i = 0; i < record.links[level].length / 4; i++)
-            atomic_store_explicit(&links[i], kith_get_u32(record.links[level].data + 4 * i),
-                                  memory_order_relaxed);
+        struct links links = links_at(h, slot, level);
+        uint32_t kept = 0;
+        for (size_t i = 0; i < record.links[level].length / 4; i++) {
+            uint32_t link = kith_get_u32(record.links[level].data + 4 * i);
+            if (link < LINK_WIDE_FROM || links.top) /* the set may have grown that far while it was saved */
+                link_set(links, kept++, link);
+        }
     }
     atomic_fetch_add_explicit(&h->live, 1, memory_order_relaxed);
     state_move(h, slot, SLOT_FREE, record.linked ? SLOT_LINKED : SLOT_TAIL);
@@ -202,10 +207,10 @@ int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_sl
 /* A link is kept when it leads to a linked element that has the level, and was not there already. */
 static uint32_t keep_sound_links(struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *list)
 {
-    _Atomic uint32_t *links = links_at(h, slot, level);
-    uint32_t room = links_room(h, level), count = links_copy(h, slot, level, list), kept = 0;
+    struct links links = links_at(h, slot, level);
+    uint32_t count = links_count(links), kept = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t link = list[i];
+        uint32_t link = link_get(links, i);
         bool sound = link != slot && slot_has_chunk(h, link);
         if (sound) {
             uint8_t flags = flags_at(h, link);
@@ -216,8 +221,8 @@ static uint32_t keep_sound_links(struct kith_hnsw *h, uint32_t slot, unsigned le
         if (sound)
             list[kept++] = link;
     }
-    for (uint32_t i = 0; i < room && kept < count; i++)
-        atomic_store_explicit(&links[i], i < kept ? list[i] : KITH_HNSW_NONE, memory_order_relaxed);
+    for (uint32_t i = 0; i < count && kept < count; i++)
+        link_set(links, i, i < kept ? list[i] : KITH_HNSW_NONE);
     for (uint32_t i = 0; level == 0 && i < kept; i++)
         hnsw_in_links_add(h, list[i], 1);
     return count - kept;

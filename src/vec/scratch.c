@@ -146,7 +146,8 @@ int hnsw_pool_reserve(struct kith_hnsw *h, struct pool *pool, uint32_t capacity)
 
 static int visited_reserve(struct kith_hnsw *h, struct scratch *s)
 {
-    uint32_t words = atomic_load_explicit(&h->slot_end, memory_order_acquire) / 64 + 1;
+    s->visited_end = atomic_load_explicit(&h->slot_end, memory_order_acquire);
+    uint32_t words = s->visited_end / 64 + 1;
     if (words <= s->visited_words)
         return KITH_OK;
     uint32_t room = words + words / 4;
@@ -160,10 +161,29 @@ static int visited_reserve(struct kith_hnsw *h, struct scratch *s)
     return KITH_OK;
 }
 
-void hnsw_forget_visited(struct scratch *s)
+static void visit_range(struct scratch *s, uint32_t from, uint32_t to)
 {
-    if (s->visited)
-        memset(s->visited, 0, s->visited_words * sizeof *s->visited);
+    for (; from < to && from % 64; from++)
+        visit(s, from);
+    memset(s->visited + from / 64, 0xff, (to - from) / 64 * sizeof *s->visited);
+    for (from += (to - from) & ~63u; from < to; from++)
+        visit(s, from);
+}
+
+void hnsw_forget_visited(const struct kith_hnsw *h, struct scratch *s)
+{
+    if (!s->visited)
+        return;
+    memset(s->visited, 0, (s->visited_end / 64 + 1) * sizeof *s->visited);
+    uint32_t open = atomic_load_explicit(&h->chunks, memory_order_acquire);
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
+        uint32_t start = region_chunk_start(h->elements.shift, chunk);
+        if (start >= s->visited_end)
+            break;
+        uint32_t units = region_chunk_units(h->elements.shift, chunk), left = s->visited_end - start;
+        if (!(open >> chunk & 1))
+            visit_range(s, start, start + (units < left ? units : left));
+    }
 }
 
 int hnsw_scratch_prepare(struct kith_hnsw *h, struct scratch *s, uint32_t ef)
@@ -178,6 +198,6 @@ int hnsw_scratch_prepare(struct kith_hnsw *h, struct scratch *s, uint32_t ef)
         s->sorted = sorted;
         s->sorted_room = ef;
     }
-    hnsw_forget_visited(s);
+    hnsw_forget_visited(h, s);
     return KITH_OK;
 }

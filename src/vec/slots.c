@@ -9,7 +9,7 @@
 /* Of each kind in one call of reclaim: about 0.1 ms. */
 enum { RECLAIM_MOST = 1024 };
 /* Those with a row for each slot, at most. */
-enum { SLOT_REGIONS = 5 };
+enum { SLOT_REGIONS = 6 };
 
 /* ---- memory that searches may still read ---- */
 
@@ -54,13 +54,6 @@ static bool chunk_is_open(const struct kith_hnsw *h, unsigned chunk)
     return atomic_load_explicit(&h->chunks, memory_order_relaxed) >> chunk & 1;
 }
 
-static size_t chunk_bytes(const struct kith_hnsw *h, unsigned chunk)
-{
-    return region_chunk_bytes(&h->codes, chunk) + region_chunk_bytes(&h->links, chunk) +
-           region_chunk_bytes(&h->marks, chunk) + region_chunk_bytes(&h->elements, chunk) +
-           (h->options.codes == KITH_HNSW_I8 ? region_chunk_bytes(&h->scales, chunk) : 0);
-}
-
 /* The regions that have a row for each slot. */
 static unsigned slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGIONS])
 {
@@ -68,16 +61,44 @@ static unsigned slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGION
     out[1] = &h->links;
     out[2] = &h->elements;
     out[3] = &h->marks;
-    out[4] = &h->scales;
-    return h->options.codes == KITH_HNSW_I8 ? 5 : 4;
+    unsigned count = 4;
+    if (h->options.codes == KITH_HNSW_I8)
+        out[count++] = &h->scales;
+    if (atomic_load_explicit(&h->wide, memory_order_relaxed))
+        out[count++] = &h->links_top;
+    return count;
+}
+
+/* Of each chunk of `region`, in the region beside it. What cannot be had leaves the others open: no harm. */
+static int open_beside(struct region *beside, const struct region *region)
+{
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++)
+        if (region->memory[chunk] && !beside->memory[chunk] && region_open_chunk(beside, chunk) != KITH_OK)
+            return KITH_ENOMEM;
+    return KITH_OK;
+}
+
+/* Zeros are right for all that is linked already; they take memory as they are written to. */
+int hnsw_links_widen(struct kith_hnsw *h)
+{
+    if (atomic_load_explicit(&h->wide, memory_order_relaxed))
+        return KITH_OK;
+    if (open_beside(&h->links_top, &h->links) != KITH_OK || open_beside(&h->upper_top, &h->upper) != KITH_OK)
+        return KITH_ENOMEM;
+    atomic_store_explicit(&h->wide, true, memory_order_release);
+    return KITH_OK;
 }
 
 static int chunk_open(struct kith_hnsw *h, unsigned chunk)
 {
     struct region *regions[SLOT_REGIONS];
-    unsigned count = slot_regions(h, regions);
+    unsigned count;
     if (hnsw_retire_reserve(h, 8) != KITH_OK)
         return KITH_ENOMEM;
+    bool high = region_chunk_start(h->elements.shift, chunk) >= LINK_WIDE_FROM;
+    if (high && hnsw_links_widen(h) != KITH_OK)
+        return KITH_ENOMEM;
+    count = slot_regions(h, regions);
     for (unsigned i = 0; i < count; i++) {
         if (region_open_chunk(regions[i], chunk) == KITH_OK)
             continue;
@@ -122,19 +143,39 @@ static void chunk_close(struct kith_hnsw *h, unsigned chunk)
 
 /* ---- rows for the levels above 0 ---- */
 
+/* A free run keeps the number of the next in its first row's low halves. */
+static uint32_t row_next(struct kith_hnsw *h, uint32_t row)
+{
+    _Atomic uint16_t *low = region_at(&h->upper, row);
+    return atomic_load_explicit(&low[0], memory_order_relaxed) |
+           (uint32_t)atomic_load_explicit(&low[1], memory_order_relaxed) << 16;
+}
+
+static int rows_open_chunk(struct kith_hnsw *h, unsigned chunk)
+{
+    if (h->upper.memory[chunk])
+        return KITH_OK;
+    if (atomic_load_explicit(&h->wide, memory_order_relaxed) && !h->upper_top.memory[chunk] &&
+        region_open_chunk(&h->upper_top, chunk) != KITH_OK)
+        return KITH_ENOMEM;
+    if (region_open_chunk(&h->upper, chunk) != KITH_OK)
+        return KITH_ENOMEM;
+    atomic_fetch_or_explicit(&h->upper_chunks, 1u << chunk, memory_order_release);
+    return KITH_OK;
+}
+
 static uint32_t rows_take(struct kith_hnsw *h, unsigned length)
 {
     uint32_t row = h->upper_free[length];
     if (row != KITH_HNSW_NONE) {
-        _Atomic uint32_t *links = region_at(&h->upper, row);
-        h->upper_free[length] = atomic_load_explicit(links, memory_order_relaxed);
+        h->upper_free[length] = row_next(h, row);
         return row;
     }
     row = h->upper_bump;
     unsigned chunk = region_chunk_of(h->upper.shift, row + length - 1);
     if (chunk != region_chunk_of(h->upper.shift, row))
         row = region_chunk_start(h->upper.shift, chunk); /* a run does not span chunks */
-    if (!h->upper.memory[chunk] && region_open_chunk(&h->upper, chunk) != KITH_OK)
+    if (rows_open_chunk(h, chunk) != KITH_OK)
         return KITH_HNSW_NONE;
     h->upper_bump = row + length;
     return row;
@@ -142,19 +183,22 @@ static uint32_t rows_take(struct kith_hnsw *h, unsigned length)
 
 static void rows_give(struct kith_hnsw *h, uint32_t row, unsigned length)
 {
-    _Atomic uint32_t *links = region_at(&h->upper, row);
-    atomic_store_explicit(links, h->upper_free[length], memory_order_relaxed);
+    _Atomic uint16_t *low = region_at(&h->upper, row);
+    atomic_store_explicit(&low[0], (uint16_t)h->upper_free[length], memory_order_relaxed);
+    atomic_store_explicit(&low[1], (uint16_t)(h->upper_free[length] >> 16), memory_order_relaxed);
     h->upper_free[length] = row;
 }
 
 /* No element is left: the rows go back, too. */
 static void rows_close(struct kith_hnsw *h)
 {
-    if (hnsw_retire_reserve(h, REGION_CHUNKS) != KITH_OK)
+    if (hnsw_retire_reserve(h, 2 * REGION_CHUNKS) != KITH_OK)
         return;
-    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
+    atomic_store_explicit(&h->upper_chunks, 0, memory_order_release);
+    struct region *regions[] = {&h->upper, &h->upper_top};
+    for (unsigned i = 0; i < 2 * REGION_CHUNKS; i++) {
         size_t bytes;
-        void *memory = region_take_chunk(&h->upper, chunk, &bytes);
+        void *memory = region_take_chunk(regions[i % 2], i / 2, &bytes);
         if (memory)
             hnsw_retire(h, memory, bytes);
     }
@@ -179,19 +223,26 @@ static int slot_begin(struct kith_hnsw *h, uint32_t slot, unsigned level)
     atomic_store_explicit(&marks->in_links, 0, memory_order_relaxed);
     atomic_store_explicit(&marks->flags, (uint8_t)(level << 4 | SLOT_FREE), memory_order_relaxed);
     for (unsigned l = 0; l <= level; l++) {
-        _Atomic uint32_t *links = links_at(h, slot, l);
-        for (uint32_t i = 0; i < links_room(h, l); i++)
-            atomic_store_explicit(&links[i], KITH_HNSW_NONE, memory_order_relaxed);
+        struct links links = links_at(h, slot, l);
+        for (uint32_t i = 0; i < links.room; i++)
+            atomic_store_explicit(&links.low[i], LINK_LOW_NONE, memory_order_relaxed);
     }
     h->level_counts[level]++;
     return KITH_OK;
+}
+
+/* The next that was never used: of each 65,536 slots one can be nobody's (links.h). */
+static uint32_t bump_of(const struct kith_hnsw *h, unsigned chunk)
+{
+    uint32_t bump = h->bump[chunk];
+    return bump + !slot_is_linkable(region_chunk_start(h->elements.shift, chunk) + bump);
 }
 
 static int slot_take_in(struct kith_hnsw *h, unsigned chunk, unsigned level, uint32_t *slot)
 {
     uint32_t start = region_chunk_start(h->elements.shift, chunk);
     bool reuse = h->free_head[chunk] != KITH_HNSW_NONE;
-    uint32_t taken = reuse ? h->free_head[chunk] : start + h->bump[chunk];
+    uint32_t bump = bump_of(h, chunk), taken = reuse ? h->free_head[chunk] : start + bump;
     uint32_t next = reuse ? atomic_load_explicit(&element_at(h, taken)->upper, memory_order_relaxed) : 0;
     int rc = slot_begin(h, taken, level);
     if (rc != KITH_OK)
@@ -199,7 +250,7 @@ static int slot_take_in(struct kith_hnsw *h, unsigned chunk, unsigned level, uin
     if (reuse)
         h->free_head[chunk] = next;
     else
-        h->bump[chunk]++;
+        h->bump[chunk] = bump + 1;
     h->used[chunk]++;
     if (!reuse)
         publish_slot_end(h);
@@ -214,7 +265,7 @@ int hnsw_slot_take(struct kith_hnsw *h, unsigned level, uint32_t *slot)
         if (!chunk_is_open(h, chunk))
             break;
         if (h->free_head[chunk] != KITH_HNSW_NONE ||
-            h->bump[chunk] < region_chunk_units(h->elements.shift, chunk))
+            bump_of(h, chunk) < region_chunk_units(h->elements.shift, chunk))
             return slot_take_in(h, chunk, level, slot);
     }
     if (h->elements.shift + chunk > 30)
@@ -252,7 +303,7 @@ void hnsw_slots_index(struct kith_hnsw *h)
         uint32_t start = region_chunk_start(h->elements.shift, chunk);
         for (uint32_t i = h->bump[chunk]; i-- > 0;) {
             struct element *e = element_at(h, start + i);
-            if (state_at(h, start + i) != SLOT_FREE)
+            if (state_at(h, start + i) != SLOT_FREE || !slot_is_linkable(start + i))
                 continue;
             atomic_store_explicit(&e->upper, h->free_head[chunk], memory_order_relaxed);
             h->free_head[chunk] = start + i;
@@ -374,15 +425,27 @@ bool kith_hnsw_reclaim(struct kith_hnsw *h)
     return users == RECLAIM_MOST || slots == RECLAIM_MOST;
 }
 
+/* Pages that were never written are not there. */
+uint64_t hnsw_slots_ever(const struct kith_hnsw *h)
+{
+    uint64_t slots = 0;
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++)
+        slots += chunk_is_open(h, chunk) ? h->bump[chunk] : 0;
+    return slots;
+}
+
+uint64_t hnsw_links_bytes(const struct kith_hnsw *h, uint64_t slots)
+{
+    bool wide = atomic_load_explicit(&h->wide, memory_order_relaxed);
+    return slots * (h->links.unit_bytes + (wide ? h->links_top.unit_bytes : 0)) +
+           h->upper_bump * (uint64_t)(h->upper.unit_bytes + (wide ? h->upper_top.unit_bytes : 0));
+}
+
 uint64_t kith_hnsw_bytes(const struct kith_hnsw *h)
 {
-    uint64_t bytes = sizeof *h + atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed);
-    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
-        if (chunk_is_open(h, chunk)) {
-            /* Pages that were never written are not there. */
-            uint64_t units = region_chunk_units(h->elements.shift, chunk);
-            bytes += chunk_bytes(h, chunk) / units * h->bump[chunk];
-        }
-    }
-    return bytes + (uint64_t)h->upper_bump * h->upper.unit_bytes;
+    uint64_t slots = hnsw_slots_ever(h);
+    size_t scale = h->options.codes == KITH_HNSW_I8 ? h->scales.unit_bytes : 0;
+    return sizeof *h + atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed) +
+           slots * (h->codes.unit_bytes + scale + h->marks.unit_bytes + h->elements.unit_bytes) +
+           hnsw_links_bytes(h, slots);
 }

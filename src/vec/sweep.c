@@ -72,7 +72,7 @@ static int sweep_walk(struct kith_hnsw *h, struct scratch *s, struct sweep *w)
         if (!slot_has_chunk(h, slot) || state_at(h, slot) == SLOT_FREE ||
             flags_level(flags_at(h, slot)) < w->level)
             continue; /* freed, or reused, since it was reached */
-        uint32_t count = links_copy(h, slot, w->level, s->chosen);
+        uint32_t count = hnsw_links_copy(h, slot, w->level, s->chosen);
         for (uint32_t i = 0; i < count; i++)
             if (reach(w, s->chosen[i]) != KITH_OK)
                 return KITH_ENOMEM;
@@ -92,8 +92,7 @@ static int sweep_check(struct kith_hnsw *h, struct scratch *s, struct sweep *w)
         if (!slot_has_chunk(h, slot) || state_at(h, slot) != SLOT_LINKED)
             continue;
         bool seen = w->seen[slot / 64] >> slot % 64 & 1;
-        if (seen && (atomic_load_explicit(links_at(h, slot, 0), memory_order_relaxed) != KITH_HNSW_NONE ||
-                     w->reached_count == 1))
+        if (seen && (links_count(links_at(h, slot, 0)) > 0 || w->reached_count == 1))
             continue;
         w->found++;
         if (hnsw_relink(h, s, slot) != KITH_OK)

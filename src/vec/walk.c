@@ -53,16 +53,18 @@ static inline void prefetch_links(const struct kith_hnsw *h, uint32_t slot)
 {
     const char *links = region_at(&h->links, slot);
     __builtin_prefetch(links);
-    __builtin_prefetch(links + 64);
+    __builtin_prefetch(links + 64); /* 96 bytes with m = 16: two lines, wherever they begin */
 }
 
 /* The unseen neighbours of a slot, to s->gathered. */
 static inline uint32_t gather(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsigned level)
 {
-    _Atomic uint32_t *links = links_at(h, slot, level);
-    uint32_t room = links_room(h, level), count = 0;
-    for (uint32_t i = 0; i < room; i++) {
-        uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+    struct links links;
+    uint32_t count = 0;
+    if (!hnsw_links_find(h, slot, level, &links))
+        return 0;
+    for (uint32_t i = 0; i < links.room; i++) {
+        uint32_t link = link_peek(links, i);
         if (link == KITH_HNSW_NONE)
             break;
         s->gathered[count] = link; /* half of them were seen: cheaper than a branch */
@@ -112,7 +114,7 @@ uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target targ
     for (unsigned l = *top; l > level; l--) {
         for (uint32_t before = KITH_HNSW_NONE; before != at;) {
             before = at;
-            uint32_t count = links_copy(h, at, l, s->gathered);
+            uint32_t count = hnsw_links_copy(h, at, l, s->gathered);
             s->profile.hops++;
             s->profile.descend_hops++;
             s->profile.evaluations += count;
