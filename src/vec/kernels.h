@@ -29,7 +29,7 @@ enum kith_kernel_level {
 };
 
 /* The forms with 4 compare one query with four vectors: the query is loaded once, and four sums run side by side.
- *   a, b, q, v   borrowed, any alignment
+ *   a, b, q, v   borrowed, aligned as their type wants
  *   dim          elements (bytes where it says so), up to 65,536; 0 gives 0
  * Integer results are exact. Float sums are taken in an order that differs between forms; a NaN or an infinity among
  * the inputs gives what adding and multiplying them gives (0 * inf is NaN). Nothing is returned in outputs but the
