@@ -104,6 +104,7 @@ struct kith_deferred {
     struct kith_task task; /* task.run is the handler's; task.done belongs to whoever drives the call */
     void (*finish)(struct kith_deferred *deferred, struct kith_reply *reply);
     void (*close)(struct kith_deferred *deferred);
+    bool alone;  /* may take long: not to be put into one task with others */
     void *owner; /* the driver's, free for its use */
 };
 

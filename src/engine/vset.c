@@ -303,6 +303,20 @@ bool kith_vset_name(const struct kith_vset *vset, uint32_t slot, struct kith_sli
     return entry != NULL;
 }
 
+void kith_vset_prefetch_entry(const struct kith_vset *vset, uint32_t slot)
+{
+    unsigned chunk = kith_vset_chunk(slot);
+    if (chunk < KITH_VSET_CHUNKS && vset->chunks[chunk])
+        __builtin_prefetch(&vset->chunks[chunk][slot - kith_vset_chunk_start(chunk)]);
+}
+
+void kith_vset_prefetch_name(const struct kith_vset *vset, uint32_t slot)
+{
+    const void *entry = kith_vset_entry(vset, slot);
+    if (entry)
+        __builtin_prefetch(entry);
+}
+
 const struct kith_attributes *kith_vset_attributes(const struct kith_vset *vset, uint32_t slot)
 {
     return attributes_at(vset, slot);

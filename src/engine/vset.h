@@ -18,6 +18,7 @@
 struct kith_vset;
 struct kith_engine;
 struct kith_attributes;
+struct kith_task;
 struct kith_type_ops;
 
 extern const struct kith_type_ops kith_vset_ops;
@@ -58,6 +59,10 @@ uint32_t kith_vset_find(const struct kith_vset *vset, struct kith_slice name);
 /* Whose slot it is; false: nobody's (the index may still find a slot for a moment that the set has given up).
  * Borrowed until the element is removed. */
 bool kith_vset_name(const struct kith_vset *vset, uint32_t slot, struct kith_slice *name);
+/* Start the loads that kith_vset_name will wait for: the first for all slots of a reply, then the second for all.
+ */
+void kith_vset_prefetch_entry(const struct kith_vset *vset, uint32_t slot);
+void kith_vset_prefetch_name(const struct kith_vset *vset, uint32_t slot);
 /* NULL: none. Borrowed until the next change. */
 const struct kith_attributes *kith_vset_attributes(const struct kith_vset *vset, uint32_t slot);
 
@@ -87,6 +92,11 @@ void kith_vset_schedule(struct kith_vset *vset);
 void kith_vset_search_begin(struct kith_vset *vset);
 void kith_vset_search_start(struct kith_vset *vset);
 void kith_vset_search_end(struct kith_vset *vset);
+/* Tasks of a search beside the driver's own: at most worker_count are of use at once. Whoever submits one calls task_done
+ * from its `done`. */
+unsigned kith_vset_worker_count(const struct kith_vset *vset);
+void kith_vset_submit(struct kith_vset *vset, struct kith_task *task);
+void kith_vset_task_done(struct kith_vset *vset);
 /* Sets whose work had to wait try again. Short. */
 void kith_vset_idle(struct kith_engine *engine);
 

@@ -270,6 +270,22 @@ void kith_vset_search_end(struct kith_vset *vset)
     kith_vset_let_go(vset);
 }
 
+unsigned kith_vset_worker_count(const struct kith_vset *vset)
+{
+    return vset->engine->options.executor.submit ? worker_count(vset->engine) : 1;
+}
+
+void kith_vset_submit(struct kith_vset *vset, struct kith_task *task)
+{
+    vset->engine->background.busy_count++;
+    kith_executor_submit(&vset->engine->options.executor, task);
+}
+
+void kith_vset_task_done(struct kith_vset *vset)
+{
+    vset->engine->background.busy_count--;
+}
+
 /* ---- the end ---- */
 
 static void run_closing(struct kith_task *task)

@@ -475,9 +475,11 @@ const struct kith_command kith_vset_commands[] = {
      .syntax = "key element attributes", .handler = kith_vsetattr_command},
     {ROW("vsim", -4, KITH_CMD_READONLY | KITH_CMD_DEFERS, "RO access"), .since = "8.0.0", .complexity = "O(log n)",
      .summary = "Returns the elements whose vectors are most similar to a vector or to an element's.",
-     .syntax = "key (ELE element | FP32 vector | VALUES num:integer value:double [value:double ...]) [WITHSCORES] [WITHATTRIBS] "
+     .syntax = "key (ELE element | FP32 vector | VALUES num:integer value:double [value:double ...] | "
+               "QUERIES count:integer (ELE element | FP32 vector | VALUES num:integer value:double [value:double ...])) "
+               "[WITHSCORES] [WITHDISTANCES] [WITHATTRIBS] "
                "[COUNT num:integer] [EPSILON delta:double] [EF search-exploration-factor:integer] [FILTER expression] "
-               "[FILTER-EF max-filtering-effort:integer] [TRUTH] [NOTHREAD]",
+               "[FILTER-EF max-filtering-effort:integer] [MMR lambda:double [POOL candidates:integer]] [TRUTH] [PROFILE] [NOTHREAD]",
      .handler = kith_vsim_command},
     {0},
 };

@@ -81,7 +81,7 @@ static void collect(struct world *world)
 
 static void search(struct world *world, char *line)
 {
-    struct kith_slice argv[16];
+    struct kith_slice argv[64];
     size_t argc = 0;
     for (char *word = strtok(line, " "); word; word = strtok(NULL, " "))
         argv[argc++] = kith_slice(word, strlen(word));
@@ -117,7 +117,7 @@ static void random_step(struct world *world, struct fixture *plain, struct kith_
     int v[4];
     for (int i = 0; i < 4; i++)
         v[i] = (int)kith_rng_below(rng, 200) - 100;
-    switch (kith_rng_below(rng, 10)) {
+    switch (kith_rng_below(rng, 11)) {
     case 0:
         snprintf(line, sizeof line, "VREM k%u e%u", key, element);
         break;
@@ -133,6 +133,13 @@ static void random_step(struct world *world, struct fixture *plain, struct kith_
     case 4:
         snprintf(line, sizeof line, "VSIM k%u ELE e%u WITHATTRIBS COUNT 20%s", key, element,
                  element % 4 ? "" : " TRUTH");
+        search(world, line);
+        return;
+    case 10:
+        snprintf(line, sizeof line,
+                 "VSIM k%u QUERIES 4 VALUES 4 %d %d %d %d ELE e%u VALUES 4 %d 1 2 3 VALUES 4 9 %d 1 2 "
+                 "WITHDISTANCES%s",
+                 key, v[0], v[1], v[2], v[3], element, v[1], v[2], element % 2 ? " MMR 0.5 PROFILE" : "");
         search(world, line);
         return;
     case 5:
@@ -174,6 +181,63 @@ static void close_world(struct world *world)
     finish(world, false);
     fixture_close(&world->fixture);
     kith_pool_close(world->pool);
+}
+
+/* The reply of a search, whether it is handed over or not; the caller's to free. */
+static struct kith_buf reply_of(struct world *world, const char *command)
+{
+    char line[1024];
+    struct kith_buf out;
+    struct kith_reply reply;
+    kith_buf_init(&out);
+    kith_reply_init(&reply, &out, 3);
+    snprintf(line, sizeof line, "%s", command);
+    search(world, line);
+    assert_non_null(world->first);
+    while (!world->first->finished)
+        kith_pool_wait(world->pool);
+    world->first->deferred->finish(world->first->deferred, &reply);
+    world->searches = 0; /* collect() drops it */
+    collect(world);
+    return out;
+}
+
+static void several_queries_answer_like_one_after_the_other(void **state)
+{
+    enum { QUERIES = 9 };
+    struct world world;
+    struct kith_rng rng;
+    kith_rng_seed(&rng, 4);
+    open_world(&world);
+    for (unsigned i = 0; i < 800; i++) {
+        char line[128];
+        snprintf(line, sizeof line, "VADD k VALUES 3 %d %d %d e%u", (int)kith_rng_below(&rng, 200) - 100,
+                 (int)kith_rng_below(&rng, 200) - 100, (int)kith_rng_below(&rng, 200) - 100, i);
+        assert_string_equal(fixture_do(&world.fixture, line), ":1\r\n");
+    }
+    finish(&world, true);
+    char all[1024] = "VSIM k QUERIES 9";
+    struct kith_buf expected;
+    kith_buf_init(&expected);
+    kith_buf_append_text(&expected, "*9\r\n");
+    for (unsigned i = 0; i < QUERIES; i++) {
+        char query[64], one[128];
+        snprintf(query, sizeof query, i % 2 ? " ELE e%u" : " VALUES 3 1 -2 %u", i);
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s", query);
+        snprintf(one, sizeof one, "VSIM k%s COUNT 7 WITHSCORES WITHDISTANCES TRUTH", query);
+        struct kith_buf reply = reply_of(&world, one);
+        kith_buf_append(&expected, reply.data, reply.length);
+        kith_buf_fini(&reply);
+    }
+    snprintf(all + strlen(all), sizeof all - strlen(all), " COUNT 7 WITHSCORES WITHDISTANCES TRUTH");
+    for (int round = 0; round < 50; round++) {
+        struct kith_buf reply = reply_of(&world, all);
+        assert_int_equal(reply.length, expected.length);
+        assert_memory_equal(reply.data, expected.data, expected.length);
+        kith_buf_fini(&reply);
+    }
+    kith_buf_fini(&expected);
+    close_world(&world);
 }
 
 static void everything_at_once_ends_like_one_thing_after_another(void **state)
@@ -271,6 +335,7 @@ static void many_sets_share_the_workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(several_queries_answer_like_one_after_the_other),
         cmocka_unit_test(everything_at_once_ends_like_one_thing_after_another),
         cmocka_unit_test(a_set_may_go_while_it_is_searched_and_linked),
         cmocka_unit_test(many_sets_share_the_workers),
