@@ -3,8 +3,9 @@
  *
  *     bench/vectors FOLDER SET [key=value ...]
  *     FOLDER   holds SET.base.u8bin.gz and SET.query.u8bin.gz (two little-endian uint32: rows, columns; then
- * bytes) keys     threads=1 codes=i8|f32|bin m=16 efc=200 rows=0 (all) queries=0 (all) churn=0 (steps of 10
- * %) mode=...
+ *              bytes)
+ *     keys     threads=1 codes=i8|f32|f16|bf16|i4|bin keep=default|none|residual|f16|f32 metric=cosine|ip|l2 m=16
+ *              efc=200 rows=0 (all) queries=0 (all) churn=0 (steps of 10 %) kernels=0 (the best) file=PATH
  */
 #include "data.h"
 
@@ -21,6 +22,7 @@ enum { K = 10, SKIPPED = 77 };
 
 struct bench {
     struct matrix base, queries;
+    enum bench_metric metric;
     float *bounds; /* of each query: how far its K-th nearest row is */
     unsigned threads, churn;
     struct kith_hnsw_options options;
@@ -100,16 +102,17 @@ static void build(struct bench *b)
 
 static double recall_of(const struct bench *b, uint32_t q, const struct kith_hnsw_hit *hits, int count)
 {
-    float bound = b->bounds[q] + bench_slack(BENCH_COSINE, b->bounds[q]);
+    float bound = b->bounds[q] + bench_slack(b->metric, b->bounds[q]);
     int right = 0;
     for (int i = 0; i < count; i++) {
         const float *row = matrix_row(&b->base, b->row_of_slot[hits[i].slot]);
-        right += bench_distance(BENCH_COSINE, matrix_row(&b->queries, q), row, b->base.dim) <= bound;
+        right += bench_distance(b->metric, matrix_row(&b->queries, q), row, b->base.dim) <= bound;
     }
     return (double)right / K;
 }
 
-static void measure(struct bench *b, uint32_t ef, bool exact)
+/* by_codes: an exact scan by codes, of which the ef nearest are ranked. */
+static void measure(struct bench *b, uint32_t ef, bool exact, bool by_codes)
 {
     double recall = 0, best = 1e9;
     struct kith_hnsw_profile profile, sum = {0};
@@ -118,21 +121,28 @@ static void measure(struct bench *b, uint32_t ef, bool exact)
         recall = 0;
         for (uint32_t q = 0; q < b->queries.rows; q++) {
             struct kith_hnsw_hit hits[K];
-            struct kith_hnsw_query query = {
-                .vector = b->queries.values + (size_t)q * b->base.dim, .k = K, .ef = ef, .exact = exact};
+            struct kith_hnsw_query query = {.vector = b->queries.values + (size_t)q * b->base.dim,
+                                            .k = K,
+                                            .ef = ef,
+                                            .exact = exact,
+                                            .by_codes = by_codes};
             int count = kith_hnsw_search(b->h, &query, hits, &profile);
             recall += recall_of(b, q, hits, count);
             sum.hops += profile.hops;
             sum.evaluations += profile.evaluations;
+            sum.refined += profile.refined;
         }
         double time = cpu_seconds() - start;
         best = time < best ? time : best;
         if (round < 2 && !exact)
             sum = (struct kith_hnsw_profile){0};
     }
-    printf("%-6s %5u  recall@10 %.4f  %8.0f queries/CPU s  %6.0f evaluations  %5.0f hops\n",
-           exact ? "exact" : "ef", ef, recall / b->queries.rows, b->queries.rows / best,
-           (double)sum.evaluations / b->queries.rows, (double)sum.hops / b->queries.rows);
+    printf("%-6s %5u  recall@10 %.4f  %8.0f queries/CPU s  %6.0f evaluations  %5.0f hops  %4.0f refined\n",
+           by_codes ? "codes"
+           : exact  ? "exact"
+                    : "ef",
+           ef, recall / b->queries.rows, b->queries.rows / best, (double)sum.evaluations / b->queries.rows,
+           (double)sum.hops / b->queries.rows, (double)sum.refined / b->queries.rows);
     fflush(stdout);
 }
 
@@ -195,10 +205,10 @@ static void churn(struct bench *b)
                    (cpu_seconds() - cpu - removed) / step * 1e6);
             check(b);
         }
-        bench_bounds(BENCH_COSINE, &b->base, &b->queries, K, live, b->bounds);
-        measure(b, 32, false);
-        measure(b, 64, false);
-        measure(b, 128, false);
+        bench_bounds(b->metric, &b->base, &b->queries, K, live, b->bounds);
+        measure(b, 32, false, false);
+        measure(b, 64, false, false);
+        measure(b, 128, false, false);
     }
     puts("a fresh build of the same rows:");
     kith_hnsw_close(b->h);
@@ -207,9 +217,9 @@ static void churn(struct bench *b)
         if (live[i])
             add_row(b, i), kith_hnsw_work(b->h, 1, 0);
     kith_hnsw_settle(b->h);
-    measure(b, 32, false);
-    measure(b, 64, false);
-    measure(b, 128, false);
+    measure(b, 32, false, false);
+    measure(b, 64, false, false);
+    measure(b, 128, false, false);
     free(live);
     free(order);
 }
@@ -253,6 +263,21 @@ static bool load_index(struct bench *b)
     return true;
 }
 
+static const char *const codes_words[] = {
+    [KITH_HNSW_F32] = "f32",   [KITH_HNSW_I8] = "i8", [KITH_HNSW_BIN] = "bin",  [KITH_HNSW_F16] = "f16",
+    [KITH_HNSW_BF16] = "bf16", [KITH_HNSW_I4] = "i4", [KITH_HNSW_I4 + 1] = NULL};
+static const char *const keep_words[] = {"default", "none", "residual", "f16", "f32", NULL};
+static const char *const metric_words[] = {"", "cosine", "ip", "l2", NULL};
+
+static int word(const char *const *words, const char *value)
+{
+    for (int i = words[0] ? 0 : 1; words[i]; i++)
+        if (!strcmp(words[i], value))
+            return i;
+    fprintf(stderr, "unknown value %s\n", value);
+    exit(1);
+}
+
 static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const char *arg)
 {
     const char *value = strchr(arg, '=');
@@ -261,10 +286,15 @@ static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const cha
     if (length == 7 && !strncmp(arg, "threads", 7))
         b->threads = number < 1 ? 1 : number > 64 ? 64 : (unsigned)number;
     else if (length == 5 && !strncmp(arg, "codes", 5))
-        b->options.codes = !strcmp(value, "f32")   ? KITH_HNSW_F32
-                           : !strcmp(value, "bin") ? KITH_HNSW_BIN
-                                                   : KITH_HNSW_I8;
-    else if (length == 1 && *arg == 'm')
+        b->options.codes = (enum kith_hnsw_codes)word(codes_words, value);
+    else if (length == 4 && !strncmp(arg, "keep", 4))
+        b->options.keep = (enum kith_hnsw_keep)word(keep_words, value);
+    else if (length == 6 && !strncmp(arg, "metric", 6)) {
+        b->options.metric = (enum kith_hnsw_metric)word(metric_words, value);
+        b->metric = b->options.metric == KITH_HNSW_COSINE ? BENCH_COSINE
+                    : b->options.metric == KITH_HNSW_L2SQ ? BENCH_L2
+                                                          : BENCH_INNER_PRODUCT;
+    } else if (length == 1 && *arg == 'm')
         b->options.m = (uint32_t)number;
     else if (length == 3 && !strncmp(arg, "efc", 3))
         b->options.ef_construction = (uint32_t)number;
@@ -289,8 +319,9 @@ int main(int argc, char **argv)
     uint32_t rows = 0, queries = 0;
     if (argc < 3) {
         fprintf(stderr,
-                "usage: %s FOLDER SET [threads=1] [codes=i8|f32|bin] [m=16] [efc=200] [rows=0] [queries=0] "
-                "[churn=0] [kernels=0] [file=PATH]\n",
+                "usage: %s FOLDER SET [threads=1] [codes=i8|f32|f16|bf16|i4|bin] "
+                "[keep=default|none|residual|f16|f32] [metric=cosine|ip|l2] [m=16] [efc=200] [rows=0] "
+                "[queries=0] [churn=0] [kernels=0] [file=PATH]\n",
                 argv[0]);
         return SKIPPED;
     }
@@ -301,8 +332,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "no data: %s/%s.*.u8bin.gz\n", argv[1], argv[2]);
         return SKIPPED;
     }
-    matrix_normalise(&b.base);
-    matrix_normalise(&b.queries);
+    if (b.metric == BENCH_COSINE) {
+        matrix_normalise(&b.base);
+        matrix_normalise(&b.queries);
+    }
     b.options.dim = b.base.dim;
     b.bounds = malloc(b.queries.rows * sizeof *b.bounds);
     b.slot_of_row = malloc(b.base.rows * sizeof *b.slot_of_row);
@@ -312,7 +345,7 @@ int main(int argc, char **argv)
     if (b.churn) {
         churn(&b);
     } else {
-        bench_bounds(BENCH_COSINE, &b.base, &b.queries, K, NULL, b.bounds);
+        bench_bounds(b.metric, &b.base, &b.queries, K, NULL, b.bounds);
         if (!load_index(&b)) {
             build(&b);
             if (b.path && !bench_index_store(b.h, b.path))
@@ -322,11 +355,12 @@ int main(int argc, char **argv)
         print_stats(&b);
         static const uint32_t efs[] = {10, 16, 24, 32, 48, 64, 96, 128, 200, 400};
         for (size_t i = 0; i < sizeof efs / sizeof *efs; i++)
-            measure(&b, efs[i], false);
-        measure(&b, 0, true);
+            measure(&b, efs[i], false, false);
+        measure(&b, 0, true, false);
+        measure(&b, 100, true, true);
         save_and_restore(&b);
         check(&b);
-        measure(&b, 200, false);
+        measure(&b, 200, false, false);
     }
     kith_hnsw_close(b.h);
     matrix_fini(&b.base);

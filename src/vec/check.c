@@ -140,7 +140,7 @@ void kith_hnsw_get_stats(const struct kith_hnsw *h, struct kith_hnsw_stats *stat
         .tail = atomic_load_explicit(&h->tail_count, memory_order_relaxed),
         .deleted = atomic_load_explicit(&h->removed_count, memory_order_relaxed),
         .slots = slots,
-        .code_bytes = slots * (h->code_stride + (h->options.codes == KITH_HNSW_I8 ? sizeof(float) : 0)),
+        .code_bytes = slots * (h->code_stride + h->factors.unit_bytes + h->rest.unit_bytes),
         .link_bytes = hnsw_links_bytes(h, slots),
         .element_bytes = slots * (h->marks.unit_bytes + h->elements.unit_bytes),
         .search_bytes = atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed),

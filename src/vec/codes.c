@@ -1,30 +1,96 @@
-/* Vectors to codes and back, and distances between codes. The one idea: a code knows its own length, so that
- * a cosine is one integer product and two scales; an element compared with itself is at distance 0 whatever
- * was lost in rounding. */
+/* Vectors to codes and back. A code is of the vector scaled to length 1 (but float32 with L2SQ, which is the vector
+ * itself); the length stands beside it. Values of int8 and 4-bit codes are steps of one size per vector, which need
+ * not be kept: the code's own length says it.
+ *
+ * Codes of 4 bits and less are of the vector rotated by a random orthogonal map: then no few dimensions carry most of
+ * the length, and one step fits all. A query is rotated likewise, and inner products stay what they are. */
 #include "vec/index.h"
+#include "vec/kernels_pack.h"
+#include "vec/rotation.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-/* Codes of this many vectors are on their way from memory while one is compared. */
-enum { AHEAD_LEAST = 8, AHEAD_MOST = 32, LINES_AHEAD = 64, LINE = 64 };
+/* I4: values are -8 to 7 times the step; STEPS_TRIED ranges between the largest magnitude and less are tried. */
+enum { I4_ZERO = 8, I4_STEPS_TRIED = 8 };
+/* BIN: a query's values are 4 bits each. */
+enum { PLANES_MOST = 15 };
 
-size_t hnsw_code_bytes(const struct kith_hnsw_options *options)
+/* ---- sizes ---- */
+
+static size_t code_bytes(const struct kith_hnsw_options *options)
 {
     size_t dim = options->dim;
     switch (options->codes) {
     case KITH_HNSW_F32:
         return dim * sizeof(float);
+    case KITH_HNSW_F16:
+    case KITH_HNSW_BF16:
+        return dim * sizeof(uint16_t);
     case KITH_HNSW_I8:
         return dim;
+    case KITH_HNSW_I4:
+        return kith_u4_bytes(dim);
     case KITH_HNSW_BIN:
         return (dim + 63) / 64 * 8;
-    default: /* refused by open() */
-        break;
     }
     return 0;
 }
+
+static size_t align64(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
+size_t hnsw_query_bytes(const struct kith_hnsw *h)
+{
+    size_t dim = h->options.dim;
+    if (h->options.codes == KITH_HNSW_BIN)
+        return align64(kith_planes_bytes(dim)) + align64(h->code_bytes) + align64(dim);
+    return 3 * align64(dim) + 64; /* of I8 and I4: the values, what is below them, room to pack from */
+}
+
+/* Padding costs memory, an unaligned code costs a cache line more to read: whole lines where the padding is
+ * small, else the least that does not straddle more lines than it must. */
+static size_t stride_of(size_t bytes)
+{
+    size_t line = align64(bytes), rest = bytes % 64;
+    if (bytes <= 8)
+        return 8;
+    if ((line - bytes) * 12 <= bytes)
+        return line;
+    return rest <= 16 ? (bytes + 15) & ~(size_t)15 : (bytes + 31) & ~(size_t)31;
+}
+
+static unsigned factor_count(const struct kith_hnsw_options *o)
+{
+    if (o->codes == KITH_HNSW_F32)
+        return o->metric == KITH_HNSW_INNER_PRODUCT ? 1 : 0;
+    if (o->metric == KITH_HNSW_L2SQ)
+        return 2;
+    return o->codes == KITH_HNSW_BIN && o->metric == KITH_HNSW_INNER_PRODUCT ? 2 : 1;
+}
+
+int hnsw_codes_init(struct kith_hnsw *h)
+{
+    struct kith_hnsw_options *o = &h->options;
+    if (o->keep == KITH_HNSW_KEEP_DEFAULT)
+        o->keep = o->codes == KITH_HNSW_I8 || o->codes == KITH_HNSW_I4 ? KITH_HNSW_KEEP_RESIDUAL
+                                                                       : KITH_HNSW_KEEP_NONE;
+    if (o->codes == KITH_HNSW_F32 || (o->codes == KITH_HNSW_F16 && o->keep == KITH_HNSW_KEEP_F16))
+        o->keep = KITH_HNSW_KEEP_NONE; /* the codes are as good */
+    h->code_bytes = code_bytes(o);
+    h->code_stride = stride_of(h->code_bytes);
+    h->kept_bytes = hnsw_kept_bytes(o);
+    h->factor_count = factor_count(o);
+    h->distances = hnsw_distances_pick(o);
+    if (o->codes != KITH_HNSW_I4 && o->codes != KITH_HNSW_BIN)
+        return KITH_OK;
+    return kith_rotation_open(&h->rotation, o->dim, o->seed, h->kernels);
+}
+
+/* ---- encoding ---- */
 
 /* Scaled to length 1 in out (may be the same array); returns the length. The sum is taken in double: squares
  * of large floats do not fit a float. */
@@ -51,11 +117,9 @@ static float normalise(const float *vector, uint32_t dim, float *out)
     return norm;
 }
 
-/* Written so that compilers turn the loops into vectors: magnitudes compare as integers; rounding half away from zero is
- * adding a half with the sign, and cutting. */
-static float encode_i8(const float *unit, uint32_t dim, int8_t *code)
+static float largest_magnitude(const float *unit, uint32_t dim)
 {
-    int32_t most = 0;
+    int32_t most = 0; /* magnitudes compare as integers, which compilers turn into vectors */
     for (uint32_t i = 0; i < dim; i++) {
         int32_t bits;
         memcpy(&bits, &unit[i], sizeof bits);
@@ -64,190 +128,462 @@ static float encode_i8(const float *unit, uint32_t dim, int8_t *code)
     }
     float range;
     memcpy(&range, &most, sizeof range);
-    float factor = range > 0 ? 127 / range : 0;
+    return range;
+}
+
+/* Returns the size of a step. Rounding half away from zero is adding a half with the sign, and cutting. */
+static float encode_i8(const float *unit, uint32_t dim, int8_t *code)
+{
+    float range = largest_magnitude(unit, dim), factor = range > 0 ? 127 / range : 0;
     for (uint32_t i = 0; i < dim; i++) {
         float scaled = unit[i] * factor;
         code[i] = (int8_t)(int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
     }
-    return range;
+    return range / 127;
 }
 
-static void encode_bin(const float *unit, uint32_t dim, uint8_t *code)
+/* What an int8 code is off by, in 256ths of its step. */
+static void encode_low(const float *unit, uint32_t dim, const int8_t *code, float step, int8_t *low)
+{
+    float factor = step > 0 ? 256 / step : 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        float off = unit[i] * factor - 256 * (float)code[i];
+        off = off < -127 ? -127 : off > 127 ? 127 : off;
+        low[i] = (int8_t)(int32_t)(off + (off < 0 ? -0.5f : 0.5f));
+    }
+}
+
+static inline float clamp_i4(float value)
+{
+    return value < -I4_ZERO ? -I4_ZERO : value > I4_ZERO - 1 ? I4_ZERO - 1 : value;
+}
+
+static void encode_i4_with(const float *unit, uint32_t dim, float step, int8_t *code)
+{
+    float factor = step > 0 ? 1 / step : 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        float scaled = clamp_i4(unit[i] * factor);
+        code[i] = (int8_t)(int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
+    }
+}
+
+/* The square of the cosine between a vector of length 1 and its code. */
+static double code_quality(const float *unit, uint32_t dim, const int8_t *code)
+{
+    float dot = 0;
+    int32_t square = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        dot += unit[i] * code[i];
+        square += code[i] * code[i];
+    }
+    return square > 0 ? (double)dot * dot / square : 0;
+}
+
+/* Values to code, in [-8, 7]; returns the step. Cutting off the largest few makes the steps of all others smaller; but
+ * what is kept below the code cannot mend what was cut off. */
+static float encode_i4(const float *unit, uint32_t dim, bool cut, int8_t *code)
+{
+    float range = largest_magnitude(unit, dim), best = range / 7.5f;
+    double best_quality = -1;
+    for (int i = 0; cut && i < I4_STEPS_TRIED; i++) {
+        float step = range / 7.5f * (1 - 0.07f * (float)i);
+        encode_i4_with(unit, dim, step, code);
+        double quality = code_quality(unit, dim, code);
+        if (quality > best_quality) {
+            best_quality = quality;
+            best = step;
+        }
+    }
+    encode_i4_with(unit, dim, best, code);
+    return best;
+}
+
+static void pack_i4(const int8_t *code, uint32_t dim, uint8_t *values, uint8_t *out)
 {
     for (uint32_t i = 0; i < dim; i++)
+        values[i] = (uint8_t)(code[i] + I4_ZERO);
+    kith_pack_u4(values, dim, out);
+}
+
+/* Returns 1 / the sum of magnitudes. */
+static float encode_bin(const float *unit, uint32_t dim, uint8_t *code)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        sum += fabsf(unit[i]);
         if (unit[i] > 0)
             code[i / 8] |= (uint8_t)(1u << i % 8);
+    }
+    return sum > 0 ? (float)(1 / sum) : 0;
 }
 
-float hnsw_code_scale(const struct kith_hnsw *h, const void *code)
+/* 1 / the length of a code. bin_factor: for BIN, where the code does not tell. */
+static float code_scale(const struct kith_hnsw *h, const void *code, float bin_factor)
 {
-    if (h->options.codes != KITH_HNSW_I8)
-        return 1;
-    int32_t square = h->kernels->dot_i8(code, code, h->options.dim);
-    return square > 0 ? 1 / sqrtf((float)square) : 0;
-}
-
-void hnsw_encode(const struct kith_hnsw *h, const float *vector, void *code, float *unit, float *norm,
-                 float *range, float *scale)
-{
+    const struct kith_kernels *kernels = h->kernels;
     uint32_t dim = h->options.dim;
-    memset(code, 0, h->code_stride);
-    *range = 0;
-    *norm = normalise(vector, dim, unit);
+    float square = 0;
     switch (h->options.codes) {
     case KITH_HNSW_F32:
-        memcpy(code, unit, dim * sizeof *unit);
+        return 1;
+    case KITH_HNSW_F16:
+        square = kernels->dot_f16(code, code, dim);
+        break;
+    case KITH_HNSW_BF16:
+        square = kernels->dot_bf16(code, code, dim);
         break;
     case KITH_HNSW_I8:
-        *range = encode_i8(unit, dim, code);
+        square = (float)kernels->dot_i8(code, code, dim);
+        break;
+    case KITH_HNSW_I4:
+        square = (float)kernels->dot_u4(code, code, dim);
         break;
     case KITH_HNSW_BIN:
-        encode_bin(unit, dim, code);
+        return bin_factor;
+    }
+    return square > 0 ? 1 / sqrtf(square) : 0;
+}
+
+static void store_factors(struct kith_hnsw *h, uint32_t slot, float norm, float bin_factor)
+{
+    element_at(h, slot)->norm = norm;
+    if (!h->factor_count)
+        return;
+    float *factors = region_at(&h->factors, slot), cut = norm_for_products(h, norm);
+    factors[0] = code_scale(h, code_at(h, slot), bin_factor) * cut;
+    if (h->factor_count > 1)
+        factors[1] = h->options.metric == KITH_HNSW_L2SQ ? cut * cut : cut;
+}
+
+/* The vector that codes are of: rotated where they are. */
+static const float *rotate(const struct kith_hnsw *h, struct scratch *s)
+{
+    if (!h->rotation)
+        return s->query_unit;
+    kith_rotation_apply(h->rotation, s->query_unit, s->query_rotated);
+    return s->query_rotated;
+}
+
+void hnsw_store(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const float *vector)
+{
+    uint32_t dim = h->options.dim;
+    void *code = region_at(&h->codes, slot);
+    int8_t *values = s->query_code;
+    uint8_t *packed = (uint8_t *)values + align64(dim);
+    float norm = normalise(vector, dim, s->query_unit), bin_factor = 0, step = 0;
+    const float *unit = rotate(h, s);
+    memset(code, 0, h->code_stride);
+    switch (h->options.codes) {
+    case KITH_HNSW_F32:
+        memcpy(code, h->options.metric == KITH_HNSW_L2SQ ? vector : unit, dim * sizeof *unit);
         break;
-    default: /* refused by open() */
+    case KITH_HNSW_F16:
+        h->kernels->to_f16(unit, code, dim);
+        break;
+    case KITH_HNSW_BF16:
+        h->kernels->to_bf16(unit, code, dim);
+        break;
+    case KITH_HNSW_I8:
+        step = encode_i8(unit, dim, code);
+        values = code;
+        break;
+    case KITH_HNSW_I4:
+        step = encode_i4(unit, dim, h->options.keep != KITH_HNSW_KEEP_RESIDUAL, values);
+        pack_i4(values, dim, packed, code);
+        break;
+    case KITH_HNSW_BIN:
+        bin_factor = encode_bin(unit, dim, code);
         break;
     }
-    *scale = hnsw_code_scale(h, code);
+    store_factors(h, slot, norm, bin_factor);
+    hnsw_keep(h, slot, vector, s->query_unit, unit, values, step, packed);
+}
+
+void hnsw_store_saved(struct kith_hnsw *h, uint32_t slot, float norm, float bin_factor,
+                      struct kith_slice code, struct kith_slice kept)
+{
+    void *to = region_at(&h->codes, slot);
+    memset(to, 0, h->code_stride);
+    memcpy(to, code.data, code.length);
+    store_factors(h, slot, norm, bin_factor);
+    hnsw_keep_saved(h, slot, kept);
+}
+
+/* ---- saved codes ---- */
+
+float hnsw_bin_factor(const struct kith_hnsw *h, uint32_t slot)
+{
+    float cut = norm_for_products(h, element_at(h, slot)->norm);
+    return cut > 0 ? factors_at(h, slot)[0] / cut : 0;
+}
+
+static bool i8_is_sound(const char *bytes, size_t dim)
+{
+    bool sound = true;
+    for (size_t i = 0; i < dim; i++)
+        sound &= (int8_t)bytes[i] != INT8_MIN;
+    return sound;
+}
+
+bool hnsw_code_is_sound(const struct kith_hnsw *h, struct kith_slice code)
+{
+    const char *bytes = code.data;
+    size_t dim = h->options.dim;
+    bool sound = true;
+    switch (h->options.codes) {
+    case KITH_HNSW_F32:
+        return hnsw_floats_are_sound(bytes, dim, h->options.metric == KITH_HNSW_L2SQ ? FLT_MAX : 2);
+    case KITH_HNSW_F16:
+        return hnsw_halves_are_sound(bytes, dim, 0x4000); /* 2.0 */
+    case KITH_HNSW_BF16:
+        return hnsw_halves_are_sound(bytes, dim, 0x4000); /* 2.0 here, too */
+    case KITH_HNSW_I8:
+        return i8_is_sound(bytes, dim);
+    case KITH_HNSW_I4: /* what is left over must be 8, which counts as 0 */
+        return dim % 2 == 0 || (uint8_t)bytes[code.length - 1] >> 4 == I4_ZERO;
+    case KITH_HNSW_BIN: /* no bits behind the last dimension */
+        for (size_t i = dim; i < 8 * code.length; i++)
+            sound &= !((uint8_t)bytes[i / 8] >> i % 8 & 1);
+        return sound;
+    }
+    return false;
+}
+
+/* Written so that NaN fails. */
+bool hnsw_floats_are_sound(const char *bytes, size_t dim, float most)
+{
+    bool sound = true;
+    for (size_t i = 0; i < dim; i++) {
+        float value;
+        memcpy(&value, bytes + 4 * i, sizeof value);
+        sound &= fabsf(value) <= most;
+    }
+    return sound;
+}
+
+bool hnsw_halves_are_sound(const char *bytes, size_t dim, uint16_t most)
+{
+    bool sound = true;
+    for (size_t i = 0; i < dim; i++) {
+        uint16_t value;
+        memcpy(&value, bytes + 2 * i, sizeof value);
+        sound &= (value & 0x7fff) <= most; /* infinity and NaN are above */
+    }
+    return sound;
+}
+
+/* ---- targets ---- */
+
+static void set_equal_range(const struct kith_hnsw *h, struct target *t, float norm)
+{
+    float square = norm_for_products(h, norm);
+    square *= square;
+    switch (h->options.metric) {
+    case KITH_HNSW_COSINE:
+        t->least = -FLT_MAX;
+        t->most = NEAR_ZERO;
+        break;
+    case KITH_HNSW_L2SQ: /* of float32, equals are at 0 exactly */
+        t->least = -FLT_MAX;
+        t->most = h->options.codes == KITH_HNSW_F32 ? 0 : 2 * NEAR_ZERO * square;
+        break;
+    case KITH_HNSW_INNER_PRODUCT: /* what is not equal may be here, too, but little is */
+        t->least = 1 - square - NEAR_ZERO * square;
+        t->most = 1 - square + NEAR_ZERO * square;
+        if (square < 1e-6f) /* too short to tell */
+            t->least = FLT_MAX;
+        break;
+    }
+    t->square = square;
+}
+
+struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot)
+{
+    float norm = element_at(h, slot)->norm;
+    struct target t = {.code = code_at(h, slot), .scale = 1};
+    set_equal_range(h, &t, norm);
+    if (h->options.codes == KITH_HNSW_BIN)
+        t.scale = norm_for_products(h, norm) * (factors_at(h, slot)[0] > 0);
+    else if (h->factor_count)
+        t.scale = factors_at(h, slot)[0];
+    return t;
+}
+
+/* BIN: the planes, zeros for counting bits, room to pack from. */
+static void set_planes(const struct kith_hnsw *h, struct scratch *s, const float *unit, struct target *t)
+{
+    uint32_t dim = h->options.dim;
+    uint8_t *planes = s->query_code, *zeros = planes + kith_planes_bytes(dim);
+    uint8_t *values = zeros + align64(h->code_bytes);
+    float range = largest_magnitude(unit, dim), step = range / (PLANES_MOST * 0.5f);
+    float factor = step > 0 ? 1 / step : 0;
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        float value = unit[i] * factor + PLANES_MOST * 0.5f + 0.5f;
+        value = value < 0 ? 0 : value > PLANES_MOST ? PLANES_MOST : value;
+        values[i] = (uint8_t)value;
+        sum += values[i];
+    }
+    memset(zeros, 0, h->code_bytes);
+    kith_pack_planes(values, dim, planes);
+    /* q * signs = step * (2 * sum of (u - 7.5) where a bit is set - sum of (u - 7.5)); all twice, in integers. */
+    t->offset = 2 * sum - PLANES_MOST * (int32_t)dim;
+    t->scale *= step / 2;
+}
+
+/* A query that is a code's decoded vector is compared as a code: the estimate for others does not hold for it. */
+static bool is_of_signs(const float *unit, uint32_t dim)
+{
+    float most = fabsf(unit[0]), least = most;
+    for (uint32_t i = 1; i < dim; i++) {
+        float magnitude = fabsf(unit[i]);
+        most = magnitude > most ? magnitude : most;
+        least = magnitude < least ? magnitude : least;
+    }
+    return most > 0 && most - least < 1e-4f * most;
+}
+
+static void set_bits(const struct kith_hnsw *h, struct scratch *s, const float *unit, struct target *t)
+{
+    memset(s->query_code, 0, h->code_stride);
+    encode_bin(unit, h->options.dim, s->query_code);
+    t->wide = false;
+}
+
+static void set_fine(const struct kith_hnsw *h, struct scratch *s, const float *vector, const float *unit,
+                     float norm)
+{
+    struct fine *fine = &s->fine;
+    uint32_t dim = h->options.dim;
+    int8_t *code = s->query_code, *low = code + align64(dim);
+    fine->vector = vector;
+    fine->unit = s->query_unit;
+    fine->norm = norm_for_products(h, norm);
+    if (h->options.codes != KITH_HNSW_I8 && h->options.codes != KITH_HNSW_I4)
+        return;
+    fine->code = code;
+    fine->low = low;
+    fine->step = encode_i8(unit, dim, code);
+    fine->code_sum = h->kernels->sum_i8(code, dim);
+    if (h->options.keep == KITH_HNSW_KEEP_RESIDUAL) {
+        encode_low(unit, dim, code, fine->step, low);
+        fine->low_sum = h->kernels->sum_i8(low, dim);
+    }
+}
+
+struct target hnsw_query_target(const struct kith_hnsw *h, struct scratch *s, const float *vector)
+{
+    struct fine *fine = &s->fine;
+    float norm = normalise(vector, h->options.dim, s->query_unit);
+    const float *unit = rotate(h, s);
+    struct target t = {.wide = true, .scale = norm_for_products(h, norm), .fine = fine};
+    set_equal_range(h, &t, norm);
+    set_fine(h, s, vector, unit, norm);
+    switch (h->options.codes) {
+    case KITH_HNSW_F32:
+        t.code = h->options.metric == KITH_HNSW_L2SQ ? vector : unit;
+        break;
+    case KITH_HNSW_F16:
+    case KITH_HNSW_BF16:
+        t.code = unit;
+        break;
+    case KITH_HNSW_I8: /* as an element's: the products of equals shall be equal */
+        t.code = s->query_code;
+        t.scale *= code_scale(h, s->query_code, 0);
+        break;
+    case KITH_HNSW_I4:
+        t.code = s->query_code;
+        t.offset = I4_ZERO * fine->code_sum;
+        t.scale *= fine->step;
+        break;
+    case KITH_HNSW_BIN:
+        t.code = s->query_code;
+        if (is_of_signs(unit, h->options.dim))
+            set_bits(h, s, unit, &t);
+        else
+            set_planes(h, s, unit, &t);
+        break;
+    }
+    return t;
+}
+
+struct target hnsw_element_target(const struct kith_hnsw *h, struct scratch *s, uint32_t slot)
+{
+    if (h->options.keep == KITH_HNSW_KEEP_NONE)
+        return hnsw_target(h, slot);
+    kith_hnsw_vector(h, slot, s->query_vector);
+    return hnsw_query_target(h, s, s->query_vector);
+}
+
+/* ---- one element ---- */
+
+void hnsw_unpack(hnsw_unpack_fn *unpack, const void *packed, uint32_t dim, float *out)
+{
+    uint8_t *values = (uint8_t *)out + 3 * (size_t)dim; /* each is read before a float comes to lie on it */
+    unpack(packed, dim, values);
+    for (uint32_t i = 0; i < dim; i++) {
+        float value = values[i];
+        memcpy(&out[i], &value, sizeof value);
+    }
+}
+
+/* Its code's values times `scale`; BIN as a vector of length `scale`. */
+static void decode(const struct kith_hnsw *h, const void *code, float scale, float *out)
+{
+    uint32_t dim = h->options.dim;
+    const uint8_t *bits = code;
+    float sign = scale / sqrtf((float)dim);
+    switch (h->options.codes) {
+    case KITH_HNSW_F32:
+        memcpy(out, code, dim * sizeof *out);
+        break;
+    case KITH_HNSW_F16:
+        h->kernels->from_f16(code, out, dim);
+        break;
+    case KITH_HNSW_BF16:
+        h->kernels->from_bf16(code, out, dim);
+        break;
+    case KITH_HNSW_I8:
+        for (uint32_t i = 0; i < dim; i++)
+            out[i] = ((const int8_t *)code)[i];
+        break;
+    case KITH_HNSW_I4:
+        hnsw_unpack(kith_unpack_u4, code, dim, out);
+        for (uint32_t i = 0; i < dim; i++)
+            out[i] -= I4_ZERO;
+        break;
+    case KITH_HNSW_BIN:
+        for (uint32_t i = 0; i < dim; i++)
+            out[i] = bits[i / 8] >> i % 8 & 1 ? sign : -sign;
+        return;
+    }
+    for (uint32_t i = 0; i < dim; i++)
+        out[i] *= scale;
 }
 
 void kith_hnsw_vector(const struct kith_hnsw *h, uint32_t slot, float *out)
 {
-    const struct element *e = element_at(h, slot);
+    float norm = element_at(h, slot)->norm;
     const void *code = code_at(h, slot);
-    const uint8_t *bits = code;
-    float step = e->range / 127;
-    for (uint32_t i = 0; i < h->options.dim; i++) {
-        switch (h->options.codes) {
-        case KITH_HNSW_F32:
-            out[i] = ((const float *)code)[i] * e->norm;
-            break;
-        case KITH_HNSW_I8:
-            out[i] = ((const int8_t *)code)[i] * step * e->norm;
-            break;
-        case KITH_HNSW_BIN:
-            out[i] = bits[i / 8] >> i % 8 & 1 ? 1 : -1;
-            break;
-        default: /* refused by open() */
-            break;
-        }
-    }
-}
-
-static inline void prefetch_code(const struct kith_hnsw *h, uint32_t slot)
-{
-    const char *code = code_at(h, slot);
-    /* What is longer than a kilobyte the hardware finds by itself. */
-    size_t bytes = h->code_stride < 1024 ? h->code_stride : 1024;
-    for (size_t at = 0; at < bytes; at += LINE)
-        __builtin_prefetch(code + at);
-    if (h->options.codes == KITH_HNSW_I8)
-        __builtin_prefetch(region_at(&h->scales, slot));
-}
-
-/* Four at once; the inner products or bit counts become distances. */
-static inline void four_distances(const struct kith_hnsw *h, struct target t, const uint32_t slots[4],
-                                  float out[4])
-{
-    uint32_t dim = h->options.dim;
-    const void *v[4] = {code_at(h, slots[0]), code_at(h, slots[1]), code_at(h, slots[2]),
-                        code_at(h, slots[3])};
-    switch (h->options.codes) {
-    case KITH_HNSW_F32:
-        h->kernels->dot_f32_4(t.code, (const float *const *)v, dim, out);
-        for (int k = 0; k < 4; k++)
-            out[k] = 1 - out[k];
-        break;
-    case KITH_HNSW_I8: {
-        int32_t dots[4];
-        h->kernels->dot_i8_4(t.code, (const int8_t *const *)v, dim, dots);
-        for (int k = 0; k < 4; k++)
-            out[k] = 1 - (float)dots[k] * t.scale * scale_at(h, slots[k]);
-        break;
-    default: /* refused by open() */
-        break;
-    }
-    case KITH_HNSW_BIN: {
-        uint32_t counts[4];
-        h->kernels->hamming_4(t.code, (const uint8_t *const *)v, h->code_bytes, counts);
-        for (int k = 0; k < 4; k++)
-            out[k] = 2 * (float)counts[k] / (float)dim;
-        break;
-    }
-    }
-}
-
-static inline float one_distance(const struct kith_hnsw *h, struct target t, uint32_t slot)
-{
-    uint32_t dim = h->options.dim;
-    const void *v = code_at(h, slot);
-    switch (h->options.codes) {
-    case KITH_HNSW_F32:
-        return 1 - h->kernels->dot_f32(t.code, v, dim);
-    case KITH_HNSW_I8:
-        return 1 - (float)h->kernels->dot_i8(t.code, v, dim) * t.scale * scale_at(h, slot);
-    case KITH_HNSW_BIN:
-        return 2 * (float)h->kernels->hamming(t.code, v, h->code_bytes) / (float)dim;
-    default: /* refused by open() */
-        break;
-    }
-    return 2;
-}
-
-/* So many vectors that some 64 lines are under way: measured best for codes of 128 and of 784 bytes alike. */
-static inline uint32_t vectors_ahead(const struct kith_hnsw *h)
-{
-    size_t vectors = LINES_AHEAD * LINE / h->code_stride;
-    return vectors < AHEAD_LEAST ? AHEAD_LEAST : vectors > AHEAD_MOST ? AHEAD_MOST : (uint32_t)vectors;
-}
-
-void hnsw_distances(const struct kith_hnsw *h, struct target target, const uint32_t *slots, uint32_t count,
-                    float *out)
-{
-    uint32_t i = 0;
-    uint32_t distance = vectors_ahead(h);
-    for (uint32_t ahead = 0; ahead < count && ahead < distance; ahead++)
-        prefetch_code(h, slots[ahead]);
-    for (; i + 4 <= count; i += 4) {
-        for (uint32_t ahead = i + distance; ahead < count && ahead < i + distance + 4; ahead++)
-            prefetch_code(h, slots[ahead]);
-        four_distances(h, target, slots + i, out + i);
-    }
-    if (count - i >= 2) { /* the last ones once more to make it four */
-        float last[4];
-        uint32_t four[4] = {slots[i], slots[i + 1], slots[count - 1], slots[count - 1]};
-        four_distances(h, target, four, last);
-        out[i] = last[0];
-        out[i + 1] = last[1];
-        out[count - 1] = last[2 - (count - i == 2)];
-    } else if (count > i) {
-        out[i] = one_distance(h, target, slots[i]);
-    }
-}
-
-void hnsw_fine_distances(const struct kith_hnsw *h, const float *unit, struct target target,
-                         const uint32_t *slots, uint32_t count, float *out)
-{
-    if (!unit || h->options.codes != KITH_HNSW_I8) {
-        hnsw_distances(h, target, slots, count, out);
+    if (h->options.keep != KITH_HNSW_KEEP_NONE) {
+        hnsw_kept_vector(h, slot, out);
         return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (i + AHEAD_LEAST < count)
-            prefetch_code(h, slots[i + AHEAD_LEAST]);
-        out[i] =
-            1 - h->kernels->dot_f32_i8(unit, code_at(h, slots[i]), h->options.dim) * scale_at(h, slots[i]);
-    }
+    bool as_given = h->options.codes == KITH_HNSW_F32 && h->options.metric == KITH_HNSW_L2SQ;
+    decode(h, code, as_given ? 1 : norm * code_scale(h, code, 1), out);
+    if (h->rotation)
+        kith_rotation_undo(h->rotation, out, out);
 }
 
-float kith_hnsw_distance(const struct kith_hnsw *h, uint32_t a, uint32_t b)
+float kith_hnsw_norm(const struct kith_hnsw *h, uint32_t slot)
 {
-    float distance = one_distance(h, hnsw_target(h, a), b);
-    return fminf(fmaxf(distance, 0), 2);
+    return element_at(h, slot)->norm;
 }
 
 struct kith_slice kith_hnsw_code(const struct kith_hnsw *h, uint32_t slot, float *range)
 {
+    const void *code = code_at(h, slot);
     if (range)
-        *range = element_at(h, slot)->range;
-    return kith_slice(code_at(h, slot), h->code_bytes);
+        *range = h->options.codes == KITH_HNSW_I8 ? 127 * code_scale(h, code, 0) : 0;
+    return kith_slice(code, h->code_bytes);
 }

@@ -3,6 +3,7 @@
 #include "vec/hnsw.h"
 
 #include "vec/index.h"
+#include "vec/rotation.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,30 +13,31 @@ enum { DEFAULT_M = 16, DEFAULT_EF_CONSTRUCTION = 200, DEFAULT_TAIL_MAX = 4096, F
 
 /* ---- opening ---- */
 
+static bool codes_are_valid(const struct kith_hnsw_options *o)
+{
+    switch (o->codes) {
+    case KITH_HNSW_I8:
+    case KITH_HNSW_I4:
+        return o->keep <= KITH_HNSW_KEEP_F32;
+    case KITH_HNSW_F32:
+    case KITH_HNSW_F16:
+    case KITH_HNSW_BF16:
+    case KITH_HNSW_BIN:
+        return o->keep <= KITH_HNSW_KEEP_F32 && o->keep != KITH_HNSW_KEEP_RESIDUAL;
+    }
+    return false;
+}
+
 static bool options_are_valid(const struct kith_hnsw_options *o)
 {
-    bool codes = o->codes == KITH_HNSW_F32 || o->codes == KITH_HNSW_I8 || o->codes == KITH_HNSW_BIN;
-    return o->dim >= 1 && o->dim <= KITH_HNSW_DIM_MAX && codes && o->metric == KITH_HNSW_COSINE &&
+    return o->dim >= 1 && o->dim <= KITH_HNSW_DIM_MAX && codes_are_valid(o) &&
+           o->metric >= KITH_HNSW_COSINE && o->metric <= KITH_HNSW_L2SQ && o->layout == KITH_HNSW_COMPACT &&
            (o->m == 0 || (o->m >= KITH_HNSW_M_MIN && o->m <= KITH_HNSW_M_MAX)) &&
            o->ef_construction <= KITH_HNSW_EF_MAX;
 }
 
-/* Padding costs memory, an unaligned code costs a cache line more to read: whole lines where the padding is
- * small, else the least that does not straddle more lines than it must. */
-static size_t stride_of(size_t bytes)
-{
-    size_t line = (bytes + 63) & ~(size_t)63, rest = bytes % 64;
-    if (bytes <= 8)
-        return 8;
-    if ((line - bytes) * 12 <= bytes)
-        return line;
-    return rest <= 16 ? (bytes + 15) & ~(size_t)15 : (bytes + 31) & ~(size_t)31;
-}
-
 static void init_sizes(struct kith_hnsw *h)
 {
-    h->code_bytes = hnsw_code_bytes(&h->options);
-    h->code_stride = stride_of(h->code_bytes);
     h->links0 = 2 * h->options.m;
     h->links_upper = h->options.m;
     h->level_scale = 1 / log(h->options.m);
@@ -43,7 +45,8 @@ static void init_sizes(struct kith_hnsw *h)
     while (shift > 0 && h->code_stride << shift > FIRST_CHUNK_BYTES)
         shift--;
     region_init(&h->codes, h->code_stride, shift);
-    region_init(&h->scales, sizeof(float), shift);
+    region_init(&h->factors, h->factor_count * sizeof(float), shift);
+    region_init(&h->rest, (h->kept_bytes + 3) & ~(size_t)3, shift);
     region_init(&h->links, links_row_bytes(h->links0), shift);
     region_init(&h->links_top, h->links0, shift);
     region_init(&h->marks, sizeof(struct marks), shift);
@@ -67,6 +70,10 @@ int kith_hnsw_open(struct kith_hnsw **out, const struct kith_hnsw_options *optio
         options->ef_construction ? options->ef_construction : DEFAULT_EF_CONSTRUCTION;
     h->options.tail_max = options->tail_max ? options->tail_max : DEFAULT_TAIL_MAX;
     h->kernels = kith_kernels_pick((enum kith_kernel_level)options->kernel_max);
+    if (hnsw_codes_init(h) != KITH_OK) {
+        free(h);
+        return KITH_ENOMEM;
+    }
     init_sizes(h);
     epoch_init(&h->epoch);
     atomic_init(&h->entry, KITH_HNSW_NONE);
@@ -107,11 +114,12 @@ void kith_hnsw_close(struct kith_hnsw *h)
     free(h->retired);
     free(h->freeing);
     free(h->users);
-    struct region *regions[] = {&h->codes, &h->scales,   &h->links, &h->links_top,
+    struct region *regions[] = {&h->codes, &h->factors,  &h->rest,  &h->links,    &h->links_top,
                                 &h->marks, &h->elements, &h->upper, &h->upper_top};
     for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
         region_fini(regions[i]);
     pthread_mutex_destroy(&h->repair.lock);
+    kith_rotation_close(h->rotation);
     free(h);
 }
 
@@ -142,11 +150,7 @@ int kith_hnsw_add(struct kith_hnsw *h, const float *vector, uint32_t ef, uint64_
     if (rc == KITH_OK)
         rc = hnsw_slot_take(h, draw_level(h), &taken);
     if (rc == KITH_OK) {
-        struct element *e = element_at(h, taken);
-        float scale;
-        hnsw_encode(h, vector, region_at(&h->codes, taken), s->query_unit, &e->norm, &e->range, &scale);
-        if (h->options.codes == KITH_HNSW_I8)
-            *(float *)region_at(&h->scales, taken) = scale;
+        hnsw_store(h, s, taken, vector);
         hnsw_user_set(h, taken, user);
         h->added++;
         atomic_fetch_add_explicit(&h->live, 1, memory_order_relaxed);
@@ -211,11 +215,6 @@ uint32_t kith_hnsw_generation(const struct kith_hnsw *h, uint32_t slot)
 uint64_t kith_hnsw_user(const struct kith_hnsw *h, uint32_t slot)
 {
     return atomic_load_explicit(&element_at(h, slot)->user, memory_order_acquire) & USER_MASK;
-}
-
-float kith_hnsw_norm(const struct kith_hnsw *h, uint32_t slot)
-{
-    return element_at(h, slot)->norm;
 }
 
 unsigned kith_hnsw_level(const struct kith_hnsw *h, uint32_t slot)

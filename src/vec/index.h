@@ -1,9 +1,10 @@
 /* The inside of the index: what src/vec's own files share.
  *
- * An element is a row in four regions that grow together, so that what a walk reads is packed:
+ * An element is a row in regions that grow together, so that what a walk reads is packed:
  *
  *     codes     the vector's code, padded to a whole cache line where it is longer than half of one
- *     scales    float, I8 only: 1 / |code|, so that cos = dot * scale * scale
+ *     factors   0, 1 or 2 floats: what makes a product of codes an inner product of vectors (codes.c)
+ *     rest      what is kept beside the code to rank by (keep.c); none for KEEP_NONE
  *     links     2m slots of level 0, ended by NONE (links.h)
  *     marks     2 bytes: state, lock, level, and how many link to it; dense, as scans read all of them
  *     elements  all else: the user's word, generation, norm
@@ -29,6 +30,7 @@
 #define SLOT_MAX    0x3fffffffu
 #define EXPANDED    0x80000000u /* in a candidate's slot */
 #define NEAR_ZERO   1e-6f       /* cosine distances up to here are equal vectors: rounding makes as much */
+#define EQUAL       (-0x1p126f) /* a candidate's distance from here down: an equal vector (equal_distance) */
 #define WALK_EF_MAX 16384       /* a sorted pool gets slow beyond; an exact scan is as fast */
 
 enum slot_state {
@@ -53,8 +55,9 @@ static_assert(sizeof(struct marks) == 2, "elements are counted in bytes");
 struct element {
     _Atomic uint64_t user;  /* generation << 48 | the user's word */
     _Atomic uint32_t upper; /* first row in `upper` (level 1); when free: the next free slot */
-    float norm, range;
+    float norm;
 };
+static_assert(sizeof(struct element) == 16, "elements are counted in bytes");
 
 #define USER_BITS 48
 #define USER_MASK (((uint64_t)1 << USER_BITS) - 1)
@@ -71,10 +74,26 @@ struct pool {
     uint32_t next;                  /* all before it are expanded */
 };
 
-/* What distances are taken from: a code in the index's own form. */
+/* A query in full, to rank by what is kept beside the codes (keep.c). */
+struct fine {
+    const float *vector; /* L2SQ: as given */
+    const float *unit;   /* normalised */
+    const int8_t *code;  /* the unit vector (rotated where codes are) ~ (code + low / 256) * step */
+    const int8_t *low;
+    int32_t code_sum, low_sum;
+    float step;
+    float norm; /* 1 for COSINE */
+};
+
+/* What distances are taken from: an element's code, or a query. */
 struct target {
     const void *code;
-    float scale;
+    bool wide;               /* code is in a query's own form, finer than an element's */
+    int32_t offset;          /* wide: to be taken from an integer product */
+    float scale;             /* times a product of codes and an element's factor: the inner product */
+    float square;            /* L2SQ: squared length */
+    float least, most;       /* distances in here are those of equal vectors */
+    const struct fine *fine; /* NULL: its code is all there is */
 };
 
 /* A thread's working memory, lent for one search or one step of work. The epoch's pin is in it. */
@@ -89,9 +108,12 @@ struct scratch {
     uint32_t gathered_room;
     struct candidate *sorted; /* for choosing links: 2m + 1 or ef, whichever is more */
     uint32_t sorted_room;
-    uint32_t *chosen;  /* (levels + 1) * 2m */
-    void *query_code;  /* of the query, padded with zeros */
-    float *query_unit; /* normalised */
+    uint32_t *chosen;     /* (levels + 1) * 2m */
+    void *query_code;     /* of the query, padded with zeros; hnsw_query_bytes() of them */
+    float *query_unit;    /* normalised */
+    float *query_rotated; /* and rotated, where codes are */
+    float *query_vector;  /* of an element that is the query */
+    struct fine fine;
     struct target target;
     struct kith_hnsw_profile profile;
 };
@@ -160,14 +182,24 @@ struct repair {
     } sweep;
 };
 
+struct kith_hnsw;
+
+/* Distances from the target to each slot. */
+typedef void hnsw_distances_fn(const struct kith_hnsw *h, const struct target *target, const uint32_t *slots,
+                               uint32_t count, float *out);
+
 struct kith_hnsw {
-    struct kith_hnsw_options options;
+    struct kith_hnsw_options options; /* keep: never the default */
     const struct kith_kernels *kernels;
-    size_t code_bytes;  /* as saved */
-    size_t code_stride; /* as stored */
+    hnsw_distances_fn *distances;
+    struct kith_rotation *rotation; /* NULL where codes are of the vector as it is */
+    size_t code_bytes;              /* as saved */
+    size_t code_stride;             /* as stored */
+    size_t kept_bytes;              /* of a row of `rest`, and as saved */
+    unsigned factor_count;
     uint32_t links0, links_upper;
     double level_scale;
-    struct region codes, scales, links, links_top, marks, elements, upper, upper_top;
+    struct region codes, factors, rest, links, links_top, marks, elements, upper, upper_top;
     _Atomic uint32_t chunks; /* bit k: chunk k of all but `upper` is there */
     _Atomic uint32_t upper_chunks;
     _Atomic bool wide; /* links_top and upper_top are there: slots may be 2^24 and more */
@@ -207,9 +239,27 @@ static inline const void *code_at(const struct kith_hnsw *h, uint32_t slot)
     return region_at(&h->codes, slot);
 }
 
-static inline float scale_at(const struct kith_hnsw *h, uint32_t slot)
+/* [0] times a product of codes: the inner product with a unit vector; [1] for L2SQ the squared length, for
+ * INNER_PRODUCT and BIN the length. */
+static inline const float *factors_at(const struct kith_hnsw *h, uint32_t slot)
 {
-    return h->options.codes == KITH_HNSW_I8 ? *(const float *)region_at(&h->scales, slot) : 1.0f;
+    return region_at(&h->factors, slot);
+}
+
+/* Distances of candidates while links are chosen. Equal vectors are told apart by rank, the higher first. */
+static inline float equal_distance(uint32_t rank)
+{
+    return EQUAL - (float)rank * 0x1p103f;
+}
+
+static inline bool is_equal(float distance)
+{
+    return distance <= EQUAL;
+}
+
+static inline float mark_equal(const struct target *target, float distance, uint32_t rank)
+{
+    return distance >= target->least && distance <= target->most ? equal_distance(rank) : distance;
 }
 
 static inline bool slot_has_chunk(const struct kith_hnsw *h, uint32_t slot)
@@ -295,22 +345,72 @@ static inline void hnsw_element_unlock(const struct kith_hnsw *h, uint32_t slot)
 
 /* ---- codes.c ---- */
 
-size_t hnsw_code_bytes(const struct kith_hnsw_options *options);
-/* Encodes vector into code[0..code_stride); returns what the element keeps. */
-void hnsw_encode(const struct kith_hnsw *h, const float *vector, void *code, float *unit, float *norm,
-                 float *range, float *scale);
-/* The scale that belongs to a code. */
-float hnsw_code_scale(const struct kith_hnsw *h, const void *code);
-/* Distances from the target to each slot. */
-void hnsw_distances(const struct kith_hnsw *h, struct target target, const uint32_t *slots, uint32_t count,
-                    float *out);
-/* As above, but from the normalised vector itself where that is finer than its code. */
-void hnsw_fine_distances(const struct kith_hnsw *h, const float *unit, struct target target,
-                         const uint32_t *slots, uint32_t count, float *out);
-static inline struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot)
+/* Fills in sizes and the kernels' side of h; options are valid. KITH_ENOMEM. */
+int hnsw_codes_init(struct kith_hnsw *h);
+/* For a query's form. */
+size_t hnsw_query_bytes(const struct kith_hnsw *h);
+/* Writes a vector to the slot's rows: code, factors, norm, what is kept. */
+void hnsw_store(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const float *vector);
+/* The same from saved bytes. bin_factor: BIN only, 1 / the sum of magnitudes. */
+void hnsw_store_saved(struct kith_hnsw *h, uint32_t slot, float norm, float bin_factor,
+                      struct kith_slice code, struct kith_slice kept);
+/* Whether saved bytes can be a code. */
+bool hnsw_code_is_sound(const struct kith_hnsw *h, struct kith_slice code);
+/* A query's target; it lives in s. */
+struct target hnsw_query_target(const struct kith_hnsw *h, struct scratch *s, const float *vector);
+/* The target of an element, from the finest that is kept of it. */
+struct target hnsw_element_target(const struct kith_hnsw *h, struct scratch *s, uint32_t slot);
+/* The target of an element's code. */
+struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot);
+bool hnsw_floats_are_sound(const char *bytes, size_t dim, float most);
+bool hnsw_halves_are_sound(const char *bytes, size_t dim, uint16_t most);
+/* Unpacks small numbers to floats. */
+typedef void hnsw_unpack_fn(const uint8_t *packed, size_t dim, uint8_t *out);
+void hnsw_unpack(hnsw_unpack_fn *unpack, const void *packed, uint32_t dim, float *out);
+/* BIN: 1 / the sum of magnitudes. */
+float hnsw_bin_factor(const struct kith_hnsw *h, uint32_t slot);
+/* Norms in factors are cut here, so that products of two do not overflow: then vectors only differ in direction. */
+static inline float norm_for_products(const struct kith_hnsw *h, float norm)
 {
-    return (struct target){code_at(h, slot), scale_at(h, slot)};
+    return h->options.metric == KITH_HNSW_COSINE ? 1 : norm < 0x1p62f ? norm : 0x1p62f;
 }
+
+/* ---- distances.c ---- */
+
+hnsw_distances_fn *hnsw_distances_pick(const struct kith_hnsw_options *options);
+static inline void hnsw_distances(const struct kith_hnsw *h, struct target target, const uint32_t *slots,
+                                  uint32_t count, float *out)
+{
+    h->distances(h, &target, slots, count, out);
+}
+/* Within the metric's bounds, in spite of rounding. */
+float hnsw_clamp(const struct kith_hnsw *h, float distance);
+
+/* ---- keep.c ---- */
+
+/* What is kept of a vector, as saved. */
+size_t hnsw_kept_bytes(const struct kith_hnsw_options *options);
+/* As saved; borrowed. */
+struct kith_slice hnsw_kept(const struct kith_hnsw *h, uint32_t slot);
+/* Writes the slot's row, after its code and factors.
+ *   unit       normalised; rotated: and rotated, where codes are
+ *   code       its values (I8, I4), each `step` long
+ *   values     room for dim bytes */
+void hnsw_keep(struct kith_hnsw *h, uint32_t slot, const float *vector, const float *unit,
+               const float *rotated, const int8_t *code, float step, uint8_t *values);
+void hnsw_keep_saved(struct kith_hnsw *h, uint32_t slot, struct kith_slice kept);
+bool hnsw_kept_is_sound(const struct kith_hnsw *h, struct kith_slice kept, float norm);
+/* The vector times its norm, from what is kept. */
+void hnsw_kept_vector(const struct kith_hnsw *h, uint32_t slot, float *out);
+/* Whether fine distances are other than those by code. */
+static inline bool hnsw_is_refinable(const struct kith_hnsw *h, const struct target *target)
+{
+    return target->fine && (h->options.keep != KITH_HNSW_KEEP_NONE || h->options.codes == KITH_HNSW_I8);
+}
+void hnsw_prefetch_kept(const struct kith_hnsw *h, uint32_t slot);
+/* Distances by the finest that is kept. */
+void hnsw_fine_distances(const struct kith_hnsw *h, struct target target, const uint32_t *slots,
+                         uint32_t count, float *out);
 
 /* ---- scratch.c ---- */
 

@@ -37,7 +37,7 @@ uint32_t hnsw_choose(const struct kith_hnsw *h, const struct candidate *items, u
     /* Equals go to the end of out while choosing, where they shadow nobody. */
     uint32_t chosen = 0;
     for (uint32_t i = 0; i < count && chosen + zeros < max; i++) {
-        if (items[i].distance <= NEAR_ZERO) {
+        if (is_equal(items[i].distance)) {
             if (zeros < zeros_max)
                 out[max - ++zeros] = items[i].slot;
         } else if (!hnsw_is_shadowed(h, &items[i], out, chosen)) {
@@ -87,10 +87,11 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
     uint32_t max = links_room(h, level);
     memcpy(s->gathered, links, count * sizeof *links);
     s->gathered[count++] = to;
-    hnsw_distances(h, hnsw_target(h, from), s->gathered, count, s->distances);
+    struct target target = hnsw_target(h, from);
+    hnsw_distances(h, target, s->gathered, count, s->distances);
     for (uint32_t i = 0; i < count; i++) {
         /* Of equals the latest come first: the others had their time to be linked to by more. */
-        float distance = s->distances[i] <= NEAR_ZERO ? -(float)i : s->distances[i];
+        float distance = mark_equal(&target, s->distances[i], i);
         s->sorted[i] = (struct candidate){distance, s->gathered[i]};
     }
     hnsw_sort_candidates(s->sorted, count);
@@ -154,9 +155,9 @@ void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_
 static void prefer_lonely_equals(const struct kith_hnsw *h, struct candidate *items, uint32_t count)
 {
     uint32_t equals = 0;
-    for (; equals < count && items[equals].distance <= NEAR_ZERO; equals++) {
+    for (; equals < count && is_equal(items[equals].distance); equals++) {
         uint8_t in_links = in_links_at(h, items[equals].slot);
-        items[equals].distance = (float)in_links - UINT8_MAX - 1;
+        items[equals].distance = equal_distance((uint32_t)(UINT8_MAX - in_links));
     }
     hnsw_sort_candidates(items, equals);
 }
@@ -243,7 +244,7 @@ int hnsw_link(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t ef
         top = own_level;
     visit(s, start);
     visit(s, slot);
-    hnsw_pool_insert(&s->pool, distance, start);
+    hnsw_pool_insert(&s->pool, mark_equal(&target, distance, 0), start);
     for (unsigned level = top + 1; level-- > 0;) {
         counts[level] = plan_level(h, s, slot, target, level, ef, s->chosen + level * h->links0);
         seed_next_level(h, s, slot);
@@ -268,7 +269,7 @@ int hnsw_relink(struct kith_hnsw *h, struct scratch *s, uint32_t slot)
         return KITH_OK;
     visit(s, start);
     visit(s, slot);
-    hnsw_pool_insert(&s->pool, distance, start);
+    hnsw_pool_insert(&s->pool, mark_equal(&target, distance, 0), start);
     uint32_t count = plan_level(h, s, slot, target, 0, ef, chosen), tries = 0;
     for (bool done = !count; !done && tries < CONNECT_TRIES; tries++) {
         uint32_t before = hnsw_links_copy(h, slot, 0, merged), after = before;

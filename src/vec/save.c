@@ -2,9 +2,10 @@
  * What a record says of others (its links) may be out of date by the time it is read; restore_finish keeps
  * what holds.
  *
- *     header    u8 version; varint dim; u8 codes; u8 metric; varint m, ef_construction; u64 seed, added;
- * varint slot end element   u8 top level, | 0x80 when linked; f32 norm; f32 range (I8 only); the code;
- *               linked: for each level from 0: varint count, u32 slots
+ *     header    u8 version; varint dim; u8 codes, metric, keep, layout; varint m, ef_construction; u64 seed, added;
+ *               varint slot end
+ *     element   u8 top level, | 0x80 when linked; f32 norm; f32 1 / sum of magnitudes (BIN only); the code; what is
+ *               kept (keep.c); linked: for each level from 0: varint count, u32 slots
  *
  * All little-endian. Restored bytes are not trusted: each number is checked before it is used. */
 #include "vec/index.h"
@@ -20,7 +21,7 @@
 #error "codes are kept in memory as they are saved: little-endian"
 #endif
 
-enum { VERSION = 1, LINKED_BIT = 0x80, SLOTS_AT_LEAST = 1 << 22, SLOTS_GROW = 4 };
+enum { VERSION = 2, LINKED_BIT = 0x80, SLOTS_AT_LEAST = 1 << 22, SLOTS_GROW = 4 };
 
 /* ---- saving ---- */
 
@@ -30,6 +31,8 @@ void kith_hnsw_save_header(const struct kith_hnsw *h, struct kith_buf *out)
     kith_buf_append_varint(out, h->options.dim);
     kith_buf_append_char(out, (char)h->options.codes);
     kith_buf_append_char(out, (char)h->options.metric);
+    kith_buf_append_char(out, (char)h->options.keep);
+    kith_buf_append_char(out, (char)h->options.layout);
     kith_buf_append_varint(out, h->options.m);
     kith_buf_append_varint(out, h->options.ef_construction);
     kith_buf_append_u64(out, h->options.seed);
@@ -65,9 +68,13 @@ void kith_hnsw_save_element(const struct kith_hnsw *h, uint32_t slot, struct kit
     bool linked = (flags & FLAG_STATE) == SLOT_LINKED;
     kith_buf_append_char(out, (char)(flags_level(flags) | (linked ? LINKED_BIT : 0)));
     kith_buf_append(out, &e->norm, sizeof e->norm);
-    if (h->options.codes == KITH_HNSW_I8)
-        kith_buf_append(out, &e->range, sizeof e->range);
+    if (h->options.codes == KITH_HNSW_BIN) {
+        float factor = hnsw_bin_factor(h, slot);
+        kith_buf_append(out, &factor, sizeof factor);
+    }
     kith_buf_append(out, code_at(h, slot), h->code_bytes);
+    struct kith_slice kept = hnsw_kept(h, slot);
+    kith_buf_append(out, kept.data, kept.length);
     for (unsigned level = 0; linked && level <= flags_level(flags); level++)
         append_links(h, slot, level, out);
 }
@@ -85,11 +92,14 @@ int kith_hnsw_restore_open(struct kith_hnsw **out, struct kith_slice header,
     uint64_t dim = kith_reader_varint(&r);
     o.codes = (enum kith_hnsw_codes)kith_reader_u8(&r);
     o.metric = (enum kith_hnsw_metric)kith_reader_u8(&r);
+    o.keep = (enum kith_hnsw_keep)kith_reader_u8(&r);
+    o.layout = (enum kith_hnsw_layout)kith_reader_u8(&r);
     uint64_t m = kith_reader_varint(&r), ef = kith_reader_varint(&r);
     o.seed = kith_reader_u64(&r);
     uint64_t added = kith_reader_u64(&r), end = kith_reader_varint(&r);
-    if (r.failed || version != VERSION || r.length || dim > KITH_HNSW_DIM_MAX || m < KITH_HNSW_M_MIN ||
-        m > KITH_HNSW_M_MAX || ef < 1 || ef > KITH_HNSW_EF_MAX || end > SLOT_MAX)
+    if (r.failed || version != VERSION || o.keep == KITH_HNSW_KEEP_DEFAULT || r.length ||
+        dim > KITH_HNSW_DIM_MAX || m < KITH_HNSW_M_MIN || m > KITH_HNSW_M_MAX || ef < 1 ||
+        ef > KITH_HNSW_EF_MAX || end > SLOT_MAX)
         return KITH_ECORRUPT;
     o.dim = (uint32_t)dim;
     o.m = (uint32_t)m;
@@ -105,35 +115,11 @@ int kith_hnsw_restore_open(struct kith_hnsw **out, struct kith_slice header,
     return KITH_OK;
 }
 
-static bool code_is_sound(const struct kith_hnsw *h, struct kith_slice code)
-{
-    const char *bytes = code.data;
-    size_t dim = h->options.dim;
-    float value;
-    bool finite = true;
-    switch (h->options.codes) {
-    case KITH_HNSW_F32:
-        for (size_t i = 0; i < dim; i++) {
-            memcpy(&value, bytes + 4 * i, 4);
-            finite &= fabsf(value) <= 2; /* of a unit vector; NaN fails */
-        }
-        return finite;
-    case KITH_HNSW_I8:
-        return true;
-    case KITH_HNSW_BIN: /* no bits behind the last dimension */
-        for (size_t i = dim; i < 8 * code.length; i++)
-            finite &= !((uint8_t)bytes[i / 8] >> i % 8 & 1);
-        return finite;
-    default: /* refused by open() */
-        return false;
-    }
-}
-
 struct record {
     bool linked;
     unsigned level;
-    float norm, range;
-    struct kith_slice code;
+    float norm, bin_factor;
+    struct kith_slice code, kept;
     struct kith_slice links[KITH_HNSW_LEVEL_MAX + 1];
 };
 
@@ -153,11 +139,13 @@ static bool parse(const struct kith_hnsw *h, struct kith_slice bytes, struct rec
     record->linked = first & LINKED_BIT;
     record->level = first & ~LINKED_BIT;
     record->norm = reader_float(&r);
-    record->range = h->options.codes == KITH_HNSW_I8 ? reader_float(&r) : 0;
+    record->bin_factor = h->options.codes == KITH_HNSW_BIN ? reader_float(&r) : 0;
     record->code = kith_reader_bytes(&r, h->code_bytes);
+    record->kept = kith_reader_bytes(&r, h->kept_bytes);
     /* Comparisons that NaN fails. */
     if (r.failed || record->level > KITH_HNSW_LEVEL_MAX || !(record->norm >= 0 && record->norm <= FLT_MAX) ||
-        !(record->range >= 0 && record->range <= 2) || !code_is_sound(h, record->code))
+        !(record->bin_factor >= 0 && record->bin_factor <= 2) || !hnsw_code_is_sound(h, record->code) ||
+        !hnsw_kept_is_sound(h, record->kept, record->norm))
         return false;
     for (unsigned level = 0; record->linked && level <= record->level; level++) {
         uint64_t count = kith_reader_varint(&r);
@@ -181,14 +169,7 @@ int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_sl
     int rc = hnsw_slot_take_at(h, record.level, slot);
     if (rc != KITH_OK)
         return rc;
-    struct element *e = element_at(h, slot);
-    void *code = region_at(&h->codes, slot);
-    memset(code, 0, h->code_stride);
-    memcpy(code, record.code.data, record.code.length);
-    if (h->options.codes == KITH_HNSW_I8)
-        *(float *)region_at(&h->scales, slot) = hnsw_code_scale(h, code);
-    e->norm = record.norm;
-    e->range = record.range;
+    hnsw_store_saved(h, slot, record.norm, record.bin_factor, record.code, record.kept);
     hnsw_user_set(h, slot, user);
     for (unsigned level = 0; record.linked && level <= record.level; level++) {
         struct links links = links_at(h, slot, level);

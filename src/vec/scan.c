@@ -1,4 +1,4 @@
-/* The exact scan: every live element that passes, compared with the query as it was given. */
+/* The exact scan: every live element that passes, compared with the query by the finest that is kept of it. */
 #include "vec/search.h"
 
 /* SPARE: kept beyond k, should some be removed before the scan ends. */
@@ -37,7 +37,10 @@ static void keep_nearest(struct pool *pool, float distance, uint32_t slot)
 static void compare(struct search *search, const uint32_t *slots, uint32_t count)
 {
     float distances[BATCH];
-    hnsw_fine_distances(search->h, search->unit, search->target, slots, count, distances);
+    if (search->query->by_codes)
+        hnsw_distances(search->h, search->target, slots, count, distances);
+    else
+        hnsw_fine_distances(search->h, search->target, slots, count, distances);
     search->scratch->profile.evaluations += count;
     for (uint32_t i = 0; i < count; i++)
         keep_nearest(&search->scratch->found, distances[i], slots[i]);
@@ -47,7 +50,8 @@ int hnsw_search_scan(struct search *search, struct pool **result)
 {
     struct kith_hnsw *h = search->h;
     struct scratch *s = search->scratch;
-    if (hnsw_pool_reserve(h, &s->found, search->k + SPARE) != KITH_OK)
+    uint32_t kept = search->query->by_codes && search->ef > search->k ? search->ef : search->k;
+    if (hnsw_pool_reserve(h, &s->found, kept + SPARE) != KITH_OK)
         return KITH_ENOMEM;
     s->profile.strategy = KITH_HNSW_SCAN;
     uint32_t slots[BATCH], count = 0, end = kith_hnsw_slot_end(h);

@@ -25,8 +25,9 @@ static struct scratch *scratch_open(struct kith_hnsw *h)
     memset(s, 0, sizeof *s);
     size_t unit_bytes = h->options.dim * sizeof(float);
     uint32_t chosen = (KITH_HNSW_LEVEL_MAX + 2) * h->links0;
-    s->query_code = aligned_alloc(64, align64(h->code_stride));
-    s->query_unit = aligned_alloc(64, align64(unit_bytes));
+    s->query_code = aligned_alloc(64, align64(hnsw_query_bytes(h)));
+    /* The unit vector, the rotated one, and one that an element's code was made into. */
+    s->query_unit = aligned_alloc(64, 3 * align64(unit_bytes));
     s->chosen = malloc(chosen * sizeof *s->chosen);
     s->gathered_room = 2 * h->links0 + 64;
     s->gathered = malloc(s->gathered_room * sizeof *s->gathered);
@@ -37,8 +38,11 @@ static struct scratch *scratch_open(struct kith_hnsw *h)
         hnsw_scratch_close(s);
         return NULL;
     }
-    count_bytes(h, sizeof *s + align64(h->code_stride) + align64(unit_bytes) + chosen * sizeof *s->chosen +
-                       s->gathered_room * 8 + s->sorted_room * sizeof *s->sorted);
+    s->query_rotated = s->query_unit + align64(unit_bytes) / sizeof(float);
+    s->query_vector = s->query_rotated + align64(unit_bytes) / sizeof(float);
+    count_bytes(h, sizeof *s + align64(hnsw_query_bytes(h)) + 3 * align64(unit_bytes) +
+                       chosen * sizeof *s->chosen + s->gathered_room * 8 +
+                       s->sorted_room * sizeof *s->sorted);
     return s;
 }
 

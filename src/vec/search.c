@@ -156,22 +156,24 @@ static int search_chosen_way(struct search *search, struct pool **result)
 
 /* ---- results ---- */
 
-/* The nearest of what a walk on codes found, compared with the query as it was given. */
+/* Exact scans have ranked by what is kept already, unless they went by codes as a walk does. */
 static void refine(struct search *search, struct pool *pool)
 {
-    struct scratch *s = search->scratch;
-    uint32_t count = pool->count;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < pool->count; i++)
         pool->items[i].slot &= ~EXPANDED;
-    if (search->unit && search->h->options.codes == KITH_HNSW_I8 && s->profile.strategy != KITH_HNSW_SCAN) {
-        uint32_t refined = search->k + search->k / 2 + 16 < count ? search->k + search->k / 2 + 16 : count;
-        for (uint32_t i = 0; i < refined; i++)
-            hnsw_fine_distances(search->h, search->unit, search->target, &pool->items[i].slot, 1,
-                                &pool->items[i].distance);
-        s->profile.refined += refined;
-        count = refined;
-    }
-    hnsw_sort_candidates(pool->items, count);
+    bool by_codes = search->scratch->profile.strategy != KITH_HNSW_SCAN || search->query->by_codes;
+    if (by_codes && hnsw_is_refinable(search->h, &search->target))
+        hnsw_refine(search, pool);
+    else
+        hnsw_sort_candidates(pool->items, pool->count);
+}
+
+/* A bound that is not there is 0 or, where no distance can be, below. */
+static bool is_too_far(const struct search *search, float distance)
+{
+    float most = search->query->max_distance;
+    bool bounded = search->h->options.metric == KITH_HNSW_INNER_PRODUCT ? most != 0 : most > 0;
+    return bounded && distance > most;
 }
 
 static uint32_t collect(const struct search *search, const struct pool *pool, struct kith_hnsw_hit *hits)
@@ -181,10 +183,8 @@ static uint32_t collect(const struct search *search, const struct pool *pool, st
     for (uint32_t i = 0; i < pool->count && count < search->k; i++) {
         uint32_t slot = pool->items[i].slot;
         float distance = pool->items[i].distance;
-        distance = distance < 0 ? 0 : distance > 2 ? 2 : distance;
-        if (!state_is_live(state_at(h, slot)))
-            continue;
-        if (search->query->max_distance > 0 && distance > search->query->max_distance)
+        distance = hnsw_clamp(h, distance);
+        if (!state_is_live(state_at(h, slot)) || is_too_far(search, distance))
             continue;
         hits[count++] = (struct kith_hnsw_hit){slot, kith_hnsw_generation(h, slot), distance};
     }
@@ -218,10 +218,11 @@ static bool found_too_few(const struct search *search, const struct pool *pool)
 /* What a timed search has read, from what it counted: links by the room they have. */
 static uint64_t bytes_read(const struct kith_hnsw *h, const struct kith_hnsw_profile *profile)
 {
-    uint64_t scale = h->options.codes == KITH_HNSW_I8 ? sizeof(float) : 0;
+    uint64_t factors = h->factor_count * sizeof(float), code = h->code_bytes + factors;
     uint64_t links = (uint64_t)(profile->hops - profile->descend_hops) * h->links.unit_bytes +
                      (uint64_t)profile->descend_hops * h->upper.unit_bytes;
-    return links + ((uint64_t)profile->evaluations + profile->refined) * (h->code_bytes + scale);
+    return links + (uint64_t)profile->evaluations * code +
+           (uint64_t)profile->refined * (code + h->kept_bytes);
 }
 
 static int run(struct search *search, struct kith_hnsw_hit *hits)
@@ -251,13 +252,10 @@ static bool set_target(struct search *search)
     if (!q->vector) {
         if (!kith_hnsw_is_live(search->h, q->slot))
             return false;
-        search->target = hnsw_target(search->h, q->slot);
+        search->target = hnsw_element_target(search->h, s, q->slot);
         return true;
     }
-    float norm, range;
-    hnsw_encode(search->h, q->vector, s->query_code, s->query_unit, &norm, &range, &search->target.scale);
-    search->target.code = s->query_code;
-    search->unit = s->query_unit;
+    search->target = hnsw_query_target(search->h, s, q->vector);
     return true;
 }
 

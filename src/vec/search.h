@@ -10,7 +10,6 @@ struct search {
     const struct kith_hnsw_query *query;
     struct scratch *scratch;
     struct target target;
-    const float *unit;    /* the query, normalised; NULL when it is an element */
     uint64_t n;           /* live elements when it began */
     uint64_t filter_left; /* calls of the filter that are still allowed */
     bool filter_spent;
@@ -36,6 +35,8 @@ bool hnsw_passes(struct search *search, uint32_t slot);
 int hnsw_search_seed(struct search *search);
 /* After the walk: what the tail had joins the results. */
 void hnsw_search_add_tail(struct search *search, struct pool *result);
+/* Ranks the pool's nearest by what is kept beside the codes; the others are dropped. */
+void hnsw_refine(struct search *search, struct pool *pool);
 /* Each way leaves what it found, nearest first, in *result. KITH_ENOMEM. */
 int hnsw_search_scan(struct search *search, struct pool **result);
 int hnsw_search_filtered(struct search *search, float selectivity, bool two_hop, struct pool **result);

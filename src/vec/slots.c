@@ -9,7 +9,7 @@
 /* Of each kind in one call of reclaim: about 0.1 ms. */
 enum { RECLAIM_MOST = 1024 };
 /* Those with a row for each slot, at most. */
-enum { SLOT_REGIONS = 6 };
+enum { SLOT_REGIONS = 7 };
 
 /* ---- memory that searches may still read ---- */
 
@@ -62,8 +62,10 @@ static unsigned slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGION
     out[2] = &h->elements;
     out[3] = &h->marks;
     unsigned count = 4;
-    if (h->options.codes == KITH_HNSW_I8)
-        out[count++] = &h->scales;
+    if (h->factors.unit_bytes)
+        out[count++] = &h->factors;
+    if (h->rest.unit_bytes)
+        out[count++] = &h->rest;
     if (atomic_load_explicit(&h->wide, memory_order_relaxed))
         out[count++] = &h->links_top;
     return count;
@@ -444,8 +446,7 @@ uint64_t hnsw_links_bytes(const struct kith_hnsw *h, uint64_t slots)
 uint64_t kith_hnsw_bytes(const struct kith_hnsw *h)
 {
     uint64_t slots = hnsw_slots_ever(h);
-    size_t scale = h->options.codes == KITH_HNSW_I8 ? h->scales.unit_bytes : 0;
+    size_t vector = h->codes.unit_bytes + h->factors.unit_bytes + h->rest.unit_bytes;
     return sizeof *h + atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed) +
-           slots * (h->codes.unit_bytes + scale + h->marks.unit_bytes + h->elements.unit_bytes) +
-           hnsw_links_bytes(h, slots);
+           slots * (vector + h->marks.unit_bytes + h->elements.unit_bytes) + hnsw_links_bytes(h, slots);
 }

@@ -85,12 +85,11 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
         hnsw_distances(h, target, s->gathered, count, s->distances);
         for (uint32_t i = 0; i < count; i++) {
             float distance = s->distances[i];
-            if (zero_max != UINT32_MAX && distance <= NEAR_ZERO) {
+            if (zero_max != UINT32_MAX && distance <= target.most && distance >= target.least) {
                 if (zeros++ >= zero_max)
                     continue;
-                distance =
-                    -(float)
-                        zeros; /* the last one found first: among equals that leads to the newest, with room */
+                /* the last one found first: among equals that leads to the newest, with room */
+                distance = equal_distance(zeros);
             }
             if (pool->count < pool->capacity || distance < pool->items[pool->count - 1].distance) {
                 hnsw_pool_insert(pool, distance, s->gathered[i]);
