@@ -40,6 +40,12 @@ TARGET static inline __m256i load(const void *p)
     return _mm256_loadu_si256(p);
 }
 
+/* 8 bytes, and zeros. */
+TARGET static inline __m256i load8(const void *p)
+{
+    return _mm256_zextsi128_si256(_mm_loadl_epi64(p));
+}
+
 FLOAT_KERNELS(KERNEL_DECLARE, avx2)
 HALF_KERNELS(KERNEL_DECLARE, avx2)
 BF16_KERNELS(KERNEL_DECLARE, avx2)

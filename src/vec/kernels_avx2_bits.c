@@ -38,18 +38,34 @@ TARGET static inline __m256i popcount(__m256i x)
     return _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256());
 }
 
+/* 16 bytes, or the `left` that there still are and zeros. before: 16 bytes stand before them, which may be read: then
+ * no byte is copied. */
+TARGET static inline __m128i load_bits(const uint8_t *v, size_t left, bool before)
+{
+    static const uint8_t places[32] = {0,    1,    2,    3,    4,    5,    6,    7,    8,    9,    10,
+                                       11,   12,   13,   14,   15,   0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+                                       0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80};
+    uint8_t last[16] = {0};
+    if (left >= 16)
+        return _mm_loadu_si128((const void *)v);
+    if (before)
+        return _mm_shuffle_epi8(_mm_loadu_si128((const void *)(v + left - 16)),
+                                _mm_loadu_si128((const void *)(places + 16 - left)));
+    memcpy(last, v, left);
+    return _mm_loadu_si128((const void *)last);
+}
+
 TARGET uint32_t avx2_dot_planes(const uint8_t *planes, const uint8_t *v, size_t bytes)
 {
     __m256i low = _mm256_setzero_si256(), high = low; /* planes 0 and 1, 2 and 3 */
-    size_t i = 0;
-    for (; i + 16 <= bytes; i += 16) {
-        __m256i bits = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(v + i)));
+    for (size_t i = 0; i < bytes; i += 16) {
+        __m256i bits = _mm256_broadcastsi128_si256(load_bits(v + i, bytes - i, i > 0));
         low = _mm256_add_epi64(low, popcount(_mm256_and_si256(bits, load(planes + 4 * i))));
         high = _mm256_add_epi64(high, popcount(_mm256_and_si256(bits, load(planes + 4 * i + 32))));
     }
     __m256i sum = _mm256_add_epi64(low, _mm256_slli_epi64(high, 2));
     sum = _mm256_sllv_epi64(sum, _mm256_setr_epi64x(0, 0, 1, 1));
-    return (uint32_t)sum_epi32(sum) + scalar_dot_planes(planes + 4 * i, v + i, bytes - i);
+    return (uint32_t)sum_epi32(sum);
 }
 
 TARGET void avx2_dot_planes_4(const uint8_t *planes, const uint8_t *const v[4], size_t bytes, uint32_t out[4])
