@@ -74,6 +74,7 @@ int kith_hnsw_open(struct kith_hnsw **out, const struct kith_hnsw_options *optio
         free(h);
         return KITH_ENOMEM;
     }
+    h->gather = hnsw_gather_pick(h->kernels->level);
     init_sizes(h);
     epoch_init(&h->epoch);
     atomic_init(&h->entry, KITH_HNSW_NONE);

@@ -19,6 +19,7 @@
 
 #include "base/assert.h"
 #include "vec/epoch.h"
+#include "vec/gather.h"
 #include "vec/hnsw.h"
 #include "vec/kernels.h"
 #include "vec/links.h"
@@ -31,6 +32,7 @@
 #define EXPANDED    0x80000000u /* in a candidate's slot */
 #define NEAR_ZERO   1e-6f       /* cosine distances up to here are equal vectors: rounding makes as much */
 #define EQUAL       (-0x1p126f) /* a candidate's distance from here down: an equal vector (equal_distance) */
+#define WALK_BATCH  4           /* nodes expanded together, at most */
 #define WALK_EF_MAX 16384       /* a sorted pool gets slow beyond; an exact scan is as fast */
 
 enum slot_state {
@@ -191,6 +193,7 @@ typedef void hnsw_distances_fn(const struct kith_hnsw *h, const struct target *t
 struct kith_hnsw {
     struct kith_hnsw_options options; /* keep: never the default */
     const struct kith_kernels *kernels;
+    hnsw_gather *gather;
     hnsw_distances_fn *distances;
     struct kith_rotation *rotation; /* NULL where codes are of the vector as it is */
     size_t code_bytes;              /* as saved */

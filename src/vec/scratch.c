@@ -29,7 +29,7 @@ static struct scratch *scratch_open(struct kith_hnsw *h)
     /* The unit vector, the rotated one, and one that an element's code was made into. */
     s->query_unit = aligned_alloc(64, 3 * align64(unit_bytes));
     s->chosen = malloc(chosen * sizeof *s->chosen);
-    s->gathered_room = 2 * h->links0 + 64;
+    s->gathered_room = WALK_BATCH * h->links0 + 64; /* more than GATHER_SPARE to spare */
     s->gathered = malloc(s->gathered_room * sizeof *s->gathered);
     s->distances = malloc(s->gathered_room * sizeof *s->distances);
     s->sorted_room = h->links0 + 1;

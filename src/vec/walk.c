@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* Pools from here on expand a whole batch at once: in smaller ones more of it would be in vain. */
+enum { WIDE_FROM = 24 };
+
 /* Where a candidate of this distance goes: after those that are as near. Without branches: which half it is, is a coin
  * toss. */
 static inline uint32_t pool_place(const struct pool *pool, float distance)
@@ -56,20 +59,18 @@ static inline void prefetch_links(const struct kith_hnsw *h, uint32_t slot)
     __builtin_prefetch(links + 64); /* 96 bytes with m = 16: two lines, wherever they begin */
 }
 
-/* The unseen neighbours of a slot, to s->gathered. */
-static inline uint32_t gather(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsigned level)
+/* The unseen neighbours of the nearest nodes that are not expanded yet, to s->gathered. Several at once, though what
+ * the first leads to might have come before the second: the second would have been expanded later, nearly always, and
+ * so the misses of several nodes overlap. *hops: how many nodes; 0 when none is left. */
+static inline uint32_t gather(struct kith_hnsw *h, struct scratch *s, unsigned level, unsigned *hops)
 {
+    struct pool *pool = &s->pool;
+    unsigned batch = pool->capacity < WIDE_FROM ? WALK_BATCH / 2 : WALK_BATCH;
+    uint32_t slot, count = 0;
     struct links links;
-    uint32_t count = 0;
-    if (!hnsw_links_find(h, slot, level, &links))
-        return 0;
-    for (uint32_t i = 0; i < links.room; i++) {
-        uint32_t link = link_peek(links, i);
-        if (link == KITH_HNSW_NONE)
-            break;
-        s->gathered[count] = link; /* half of them were seen: cheaper than a branch */
-        count += !visit(s, link);
-    }
+    for (*hops = 0; *hops < batch && pool_expand_next(pool, &slot); ++*hops)
+        if (hnsw_links_find(h, slot, level, &links))
+            count += h->gather(links, s->visited, s->visited_end, s->gathered + count);
     return count;
 }
 
@@ -77,10 +78,10 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
                uint32_t zero_max)
 {
     struct pool *pool = &s->pool;
-    uint32_t slot, zeros = 0;
-    while (pool_expand_next(pool, &slot)) {
-        uint32_t count = gather(h, s, slot, level);
-        s->profile.hops++;
+    uint32_t count, zeros = 0;
+    unsigned hops;
+    while (count = gather(h, s, level, &hops), hops > 0) {
+        s->profile.hops += hops;
         s->profile.evaluations += count;
         hnsw_distances(h, target, s->gathered, count, s->distances);
         for (uint32_t i = 0; i < count; i++) {

@@ -2,6 +2,7 @@
  * and more. */
 #include "base/varint.h"
 #include "failing_malloc.h"
+#include "vec/gather.h"
 #include "vec/index.h"
 #include "vectors.h"
 
@@ -137,10 +138,52 @@ static void a_set_of_more_than_2_to_the_24_slots_links_them(void **state)
     free(rows);
 }
 
+/* Rows of any length, with lists of any length in them, and slots that are seen, past the end, and there twice. */
+static void every_form_of_gather_finds_what_the_plain_one_does(void **state)
+{
+    enum { SLOTS = 300, ROOM_MAX = 70, ROUNDS = 20000 };
+    static uint16_t low[ROOM_MAX + 1];
+    static uint8_t high[ROOM_MAX + 1], top[ROOM_MAX + 1];
+    static uint64_t map[(3 << 16) / 64], other[(3 << 16) / 64], *maps[] = {map, other};
+    struct kith_rng rng;
+    kith_rng_seed(&rng, 11);
+    for (enum kith_kernel_level level = KITH_KERNEL_SCALAR; level <= KITH_KERNEL_AVX512; level++) {
+        hnsw_gather *gather = hnsw_gather_pick(kith_kernels_pick(level)->level);
+        for (unsigned round = 0; round < ROUNDS; round++) {
+            unsigned shift = (unsigned)kith_rng_below(&rng, 2); /* rows are aligned to two bytes, no more */
+            struct links links = {.low = (_Atomic uint16_t *)low + shift,
+                                  .high = (_Atomic uint8_t *)high + shift,
+                                  .top = round % 4 ? NULL : (_Atomic uint8_t *)top + shift,
+                                  .room = 1 + (uint32_t)kith_rng_below(&rng, ROOM_MAX)};
+            uint32_t count = (uint32_t)kith_rng_below(&rng, links.room + 1), found[2];
+            uint32_t end = (2 << 16) + (uint32_t)kith_rng_below(&rng, SLOTS);
+            uint32_t out[2][ROOM_MAX + GATHER_SPARE];
+            memset(low, 0xff, sizeof low);
+            for (uint32_t i = 0; i < count; i++) {
+                uint32_t slot =
+                    (uint32_t)kith_rng_below(&rng, 3) << 16 | (uint32_t)kith_rng_below(&rng, SLOTS);
+                link_set(links, i, slot | (links.top && i % 5 == 0 ? 1u << 24 : 0));
+            }
+            memset(map, 0, sizeof map);
+            for (unsigned i = 0; i < SLOTS / 2; i++)
+                map[kith_rng_below(&rng, 3) << 10 | kith_rng_below(&rng, SLOTS / 64)] |= kith_rng_next(&rng);
+            memcpy(other, map, sizeof map);
+            for (unsigned i = 0; i < 2; i++)
+                found[i] = (i ? gather : hnsw_gather_scalar)(links, maps[i], end, out[i]);
+            assert_int_equal(found[0], found[1]);
+            assert_memory_equal(out[0], out[1], found[0] * sizeof out[0][0]);
+            assert_memory_equal(map, other, sizeof map);
+            for (uint32_t i = 0; i < found[0]; i++)
+                assert_true(out[0][i] < end);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_link_is_read_whole_or_not_at_all_while_it_changes),
+        cmocka_unit_test(every_form_of_gather_finds_what_the_plain_one_does),
         cmocka_unit_test(no_slot_is_handed_out_that_a_link_cannot_name),
         cmocka_unit_test(a_set_of_more_than_2_to_the_24_slots_links_them),
     };
