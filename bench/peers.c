@@ -244,39 +244,37 @@ int main(int argc, char **argv)
         .kith = {.codes = KITH_HNSW_I8, .m = 16, .ef_construction = 200, .seed = 42},
         .rounds = 5,
         .with_hnswlib = true};
-    .with_faiss = true
-};
-uint32_t rows = 0;
-if (argc < 3) {
-    fprintf(stderr, "usage: %s FOLDER SET [key=value ...]\n", argv[0]);
-    return SKIPPED;
-}
-for (int i = 3; i < argc; i++)
-    take_option(&c, argv[i], &rows);
-if (!matrix_load(&c.base, argv[1], argv[2], "base", rows) ||
-    !matrix_load(&c.queries, argv[1], argv[2], "query", 100000)) {
-    fprintf(stderr, "no data: %s/%s.*\n", argv[1], argv[2]);
-    return SKIPPED;
-}
-if (c.metric == BENCH_COSINE) {
-    matrix_normalise(&c.base);
-    matrix_normalise(&c.queries);
-}
-c.bounds = malloc(c.queries.rows * sizeof *c.bounds);
-bench_bounds(c.metric, &c.base, &c.queries, K, NULL, c.bounds);
-kith_options = c.kith;
-choose_peers(&c);
-for (unsigned i = 0; i < c.count; i++)
-    build(&c, i);
-for (unsigned round = 0; round < c.rounds; round++)
-    for (unsigned e = 0; e < EFFORTS; e++)
-        for (unsigned i = 0; i < c.count; i++)
-            measure(&c, i, e);
-print_results(&c);
-for (unsigned i = 0; i < c.count; i++)
-    c.peers[i]->close(c.indexes[i]);
-matrix_fini(&c.base);
-matrix_fini(&c.queries);
-free(c.bounds);
-return 0;
+    uint32_t rows = 0;
+    if (argc < 3) {
+        fprintf(stderr, "usage: %s FOLDER SET [key=value ...]\n", argv[0]);
+        return SKIPPED;
+    }
+    for (int i = 3; i < argc; i++)
+        take_option(&c, argv[i], &rows);
+    if (!matrix_load(&c.base, argv[1], argv[2], "base", rows) ||
+        !matrix_load(&c.queries, argv[1], argv[2], "query", 100000)) {
+        fprintf(stderr, "no data: %s/%s.*\n", argv[1], argv[2]);
+        return SKIPPED;
+    }
+    if (c.metric == BENCH_COSINE) {
+        matrix_normalise(&c.base);
+        matrix_normalise(&c.queries);
+    }
+    c.bounds = malloc(c.queries.rows * sizeof *c.bounds);
+    bench_bounds(c.metric, &c.base, &c.queries, K, NULL, c.bounds);
+    kith_options = c.kith;
+    choose_peers(&c);
+    for (unsigned i = 0; i < c.count; i++)
+        build(&c, i);
+    for (unsigned round = 0; round < c.rounds; round++)
+        for (unsigned e = 0; e < EFFORTS; e++)
+            for (unsigned i = 0; i < c.count; i++)
+                measure(&c, i, e);
+    print_results(&c);
+    for (unsigned i = 0; i < c.count; i++)
+        c.peers[i]->close(c.indexes[i]);
+    matrix_fini(&c.base);
+    matrix_fini(&c.queries);
+    free(c.bounds);
+    return 0;
 }
