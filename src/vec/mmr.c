@@ -58,11 +58,13 @@ int hnsw_search_diversify(struct search *search, struct kith_hnsw_hit *candidate
 {
     float lambda = search->query->mmr_lambda;
     struct field field = {.count = count, .hits = candidates};
-    char *memory = malloc((size_t)count * (sizeof *field.slots + 2 * sizeof(float)) + 1);
-    if (!memory)
+    field.slots = malloc((count + (size_t)1) * sizeof *field.slots);
+    field.nearest = malloc((2 * (size_t)count + 1) * sizeof *field.nearest);
+    if (!field.slots || !field.nearest) {
+        free(field.slots);
+        free(field.nearest);
         return KITH_ENOMEM;
-    field.slots = (uint32_t *)(void *)memory;
-    field.nearest = (float *)(field.slots + count);
+    }
     field.fresh = field.nearest + count;
     for (uint32_t i = 0; i < count; i++) {
         field.slots[i] = candidates[i].slot;
@@ -76,6 +78,7 @@ int hnsw_search_diversify(struct search *search, struct kith_hnsw_hit *candidate
         if (++taken < k && lambda < 1)
             compare_rest(search, &field, hits[taken - 1].slot);
     }
-    free(memory);
+    free(field.slots);
+    free(field.nearest);
     return (int)taken;
 }
