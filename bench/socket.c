@@ -4,7 +4,7 @@
  *     bench/socket KITHD FOLDER SET [key=value ...]
  *     FOLDER   holds SET.base.u8bin.gz and SET.query.u8bin.gz (see data.h)
  *     keys     efs=32,64,100,200 pipeline=64 rounds=5 passes=5 rows=0 (all) port=0 (a server that runs already and has
- *              the vectors in the key "bench"; its process id: pid=)
+ *              the vectors in the key "bench"; its process id: pid=) file= (keeps the index between runs)
  */
 #include "base/os.h"
 #include "data.h"
@@ -21,7 +21,7 @@
 enum { K = 10, SKIPPED = 77, BATCH = 256, EFS_MAX = 16 };
 
 struct bench {
-    const char *kithd, *port;
+    const char *kithd, *port, *path;
     pid_t pid;
     bool own_server;
     uint32_t pipeline, rounds, passes, rows;
@@ -156,6 +156,8 @@ static void build(struct bench *b)
         .dim = b->base.dim, .codes = KITH_HNSW_I8, .metric = KITH_HNSW_COSINE, .seed = 42};
     if (kith_hnsw_open(&b->h, &options) != KITH_OK)
         die("out of memory");
+    if (b->path && bench_index_load(&b->h, b->path, &options) && kith_hnsw_count(b->h) == b->base.rows)
+        return;
     for (uint32_t i = 0; i < b->base.rows; i++) {
         uint32_t slot;
         if (kith_hnsw_add(b->h, matrix_row(&b->base, i), 0, i, &slot) != KITH_OK)
@@ -163,6 +165,8 @@ static void build(struct bench *b)
         kith_hnsw_work(b->h, 1, 0);
     }
     kith_hnsw_settle(b->h);
+    if (b->path)
+        bench_index_store(b->h, b->path);
 }
 
 /* ---- measuring ---- */
@@ -242,10 +246,10 @@ static void measure(struct bench *b, uint32_t ef)
     double here = 1e9, there = 1e9, recall_here = 0, recall_there = 0,
            n = (double)b->passes * b->queries.rows;
     for (uint32_t round = 0; round < b->rounds; round++) {
-        double time = search_here(b, ef, &recall_here);
-        here = time < here ? time : here;
-        time = search_there(b, ef, &recall_there);
+        double time = search_there(b, ef, &recall_there);
         there = time < there ? time : there;
+        time = search_here(b, ef, &recall_here);
+        here = time < here ? time : here;
     }
     printf(
         "ef %4u  in process %8.0f queries/CPU s, recall@10 %.4f   over the socket %8.0f, %.4f   ratio %.2f   "
@@ -270,6 +274,8 @@ static void option(struct bench *b, const char *arg)
         }
     if (length == 4 && !strncmp(arg, "port", 4)) {
         b->port = value;
+    } else if (length == 4 && !strncmp(arg, "file", 4)) {
+        b->path = value;
     } else if (length == 3 && !strncmp(arg, "pid", 3)) {
         b->pid = (pid_t)atol(value);
     } else if (length == 3 && !strncmp(arg, "efs", 3)) {
@@ -287,7 +293,7 @@ int main(int argc, char **argv)
     if (argc < 4) {
         fprintf(stderr,
                 "usage: %s KITHD FOLDER SET [efs=32,64,100,200] [pipeline=64] [rounds=5] [passes=5] [rows=0] "
-                "[port=N pid=N]\n",
+                "[port=N pid=N] [file=PATH]\n",
                 argv[0]);
         return SKIPPED;
     }

@@ -117,6 +117,11 @@ struct kith_executor kith_pool_executor(struct kith_pool *pool)
     return (struct kith_executor){pool_submit, pool};
 }
 
+unsigned kith_pool_thread_count(const struct kith_pool *pool)
+{
+    return pool->thread_count;
+}
+
 size_t kith_pool_drain(struct kith_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);

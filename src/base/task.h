@@ -40,6 +40,7 @@ int kith_pool_open(struct kith_pool **out, unsigned thread_count, void (*wake)(v
 /* Waits for what runs, drains everything, ends the threads. close(NULL) is safe. */
 void kith_pool_close(struct kith_pool *pool);
 struct kith_executor kith_pool_executor(struct kith_pool *pool);
+unsigned kith_pool_thread_count(const struct kith_pool *pool);
 /* Calls `done` of each finished task on this thread; returns how many. */
 size_t kith_pool_drain(struct kith_pool *pool);
 /* Blocks until at least one task has finished or none is outstanding, then drains; returns how many. */

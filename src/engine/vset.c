@@ -275,6 +275,11 @@ uint64_t kith_vset_added(const struct kith_vset *vset)
     return vset->added;
 }
 
+uint64_t kith_vset_removed(const struct kith_vset *vset)
+{
+    return vset->removed;
+}
+
 int kith_vset_project(const struct kith_vset *vset, const float *in, float *out)
 {
     return kith_projection_apply(vset->projection, in, out);
@@ -378,6 +383,7 @@ static int replace_vector(struct kith_vset *vset, void *entry, const float *vect
     count_attributes(vset, before, false);
     count_attributes(vset, after, true);
     put_entry(vset, old, NULL);
+    vset->removed++;
     set_slot(vset, entry, slot);
     kith_vset_save_skip(vset, slot);
     vset->stray = old;
@@ -430,6 +436,7 @@ int kith_vset_remove(struct kith_vset *vset, struct kith_slice name)
     if (status == KITH_OK) {
         count_attributes(vset, attributes, false);
         put_entry(vset, slot, NULL);
+        vset->removed++;
         drop_name(vset, entry, hash);
     }
     kith_attributes_close(attributes);

@@ -50,6 +50,9 @@ size_t kith_vset_count(const struct kith_vset *vset);
 size_t kith_vset_attribute_count(const struct kith_vset *vset);
 uint64_t kith_vset_id(const struct kith_vset *vset);    /* a number of its own within the engine */
 uint64_t kith_vset_added(const struct kith_vset *vset); /* elements ever added */
+uint64_t kith_vset_removed(
+    const struct kith_vset *vset); /* slots given up since it was opened: while that stays, what a
+                                                            search found is there */
 
 /* Projects in[0..input_dim) to out[0..dim), see projection.h. Only with input_dim. KITH_ENOMEM. */
 int kith_vset_project(const struct kith_vset *vset, const float *in, float *out);

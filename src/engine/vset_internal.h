@@ -25,7 +25,7 @@ struct kith_vset {
     uint32_t stray; /* a slot of the index that could not be removed for want of memory; no entry leads to it
                      */
     struct kith_projection *projection; /* NULL: none */
-    uint64_t id, added;
+    uint64_t id, added, removed;
     size_t attribute_count, attribute_bytes, name_bytes;
     size_t user_count; /* holds, one of them the keyspace's */
     bool closed;       /* no longer in the keyspace */

@@ -1,11 +1,19 @@
 /* Searches of one connection that run on the pool side by side. A ring of slots keeps their replies in the
  * order of the requests; a command that is answered at once while searches are in flight puts its reply into
- * a slot too. */
+ * a slot too.
+ *
+ * A short search takes less time than it takes to hand it to another thread and to be woken by its end. So the
+ * searches of a pass are gathered, and go to the workers some at a time. */
 #include "net/internal.h"
 
 #include <stdlib.h>
 
-static void on_task_done(struct kith_task *task);
+/* Some searches that one worker runs one after the other. */
+struct search_group {
+    struct kith_task task;
+    unsigned count;
+    struct kith_deferred *items[SEARCHES_AT_ONCE];
+};
 
 bool deferred_is_full(const struct kith_connection *connection)
 {
@@ -89,21 +97,87 @@ void deferred_abandon(struct kith_connection *connection)
         give_queue(connection);
 }
 
-static void on_task_done(struct kith_task *task)
+/* Its search has run. Returns whose it was. */
+static struct kith_connection *mark_finished(struct kith_deferred *deferred)
 {
-    struct kith_deferred *deferred = (struct kith_deferred *)task;
     struct deferred_slot *slot = deferred->owner;
     struct kith_connection *connection = slot->connection;
     slot->finished = true;
     connection->deferred->running--;
+    if (connection->flags & CONNECTION_CLOSING)
+        close_slot(slot);
+    return connection;
+}
+
+/* After mark_finished, once for each connection. */
+static void after_finished(struct kith_connection *connection)
+{
     if (!(connection->flags & CONNECTION_CLOSING)) {
         deliver(connection);
-        return;
-    }
-    close_slot(slot);
-    if (!connection->deferred->running) {
+    } else if (!connection->deferred->running) {
         give_queue(connection);
         connection_release(connection);
+    }
+}
+
+static void on_task_done(struct kith_task *task)
+{
+    after_finished(mark_finished((struct kith_deferred *)task));
+}
+
+static void run_group(struct kith_task *task)
+{
+    struct search_group *group = (struct search_group *)task;
+    for (unsigned i = 0; i < group->count; i++)
+        group->items[i]->task.run(&group->items[i]->task);
+}
+
+static void on_group_done(struct kith_task *task)
+{
+    struct search_group *group = (struct search_group *)task;
+    struct kith_connection *connections[SEARCHES_AT_ONCE];
+    unsigned count = 0;
+    for (unsigned i = 0; i < group->count; i++) {
+        struct kith_connection *connection = mark_finished(group->items[i]);
+        unsigned at = 0;
+        while (at < count && connections[at] != connection)
+            at++;
+        connections[at] = connection;
+        count += at == count;
+    }
+    free(group);
+    for (unsigned i = 0; i < count; i++)
+        after_finished(connections[i]);
+}
+
+/* Without memory for a group each goes by itself. */
+static void submit_group(struct kith_server *server, struct kith_deferred *const *items, unsigned count)
+{
+    struct search_group *group = count > 1 ? malloc(sizeof *group) : NULL;
+    if (group) {
+        group->task = (struct kith_task){.run = run_group, .done = on_group_done};
+        group->count = count;
+        memcpy(group->items, items, count * sizeof *items);
+        kith_executor_submit(&server->executor, &group->task);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++)
+        kith_executor_submit(&server->executor, &items[i]->task);
+}
+
+void deferred_submit(struct kith_server *server)
+{
+    struct kith_deferred *items[SEARCHES_AT_ONCE];
+    unsigned count = server->search_count, shares = count / SEARCHES_LEAST;
+    /* An inline executor may come back here. */
+    memcpy(items, server->searches, count * sizeof *items);
+    server->search_count = 0;
+    shares = shares < server->worker_count ? shares : server->worker_count;
+    shares = shares ? shares : 1;
+    for (unsigned i = 0, first = 0; i < shares; i++) {
+        unsigned next = count * (i + 1) / shares;
+        submit_group(server, items + first, next - first);
+        first = next;
     }
 }
 
@@ -156,5 +230,11 @@ void deferred_run(struct kith_connection *connection, const struct kith_admitted
     deferred->owner = slot;
     deferred->task.done = on_task_done;
     connection->deferred->running++;
-    kith_executor_submit(&server->executor, &deferred->task);
+    if (deferred->alone) {
+        kith_executor_submit(&server->executor, &deferred->task);
+        return;
+    }
+    server->searches[server->search_count++] = deferred;
+    if (server->search_count == SEARCHES_AT_ONCE)
+        deferred_submit(server);
 }

@@ -12,7 +12,9 @@ enum {
     READ_BUFFER_BYTES = 64 * 1024, /* one for all connections */
     REQUESTS_AT_ONCE = 64,         /* parsed, prefetched, then run */
     DEFERRED_MAX = 64,             /* searches in flight of one connection */
-    SPARE_MAX = 64,                /* of each kind of thing kept for reuse */
+    SEARCHES_AT_ONCE = 16,         /* handed to the workers, in shares of not fewer than the next */
+    SEARCHES_LEAST = 4,
+    SPARE_MAX = 64, /* of each kind of thing kept for reuse */
     SPARE_BUFFER_BYTES = 64 * 1024,
     FLUSH_EARLY_BYTES = 256 * 1024, /* of replies, before the pass has ended */
     LISTENER_MAX = 16,
@@ -135,6 +137,8 @@ struct kith_server {
     size_t payload_hint;
     int64_t now_ms; /* wall clock of this pass, never backwards */
     bool now_valid;
+    struct kith_deferred *searches[SEARCHES_AT_ONCE]; /* of this pass, not handed over yet */
+    unsigned search_count, worker_count;
     struct kith_rng rng;
     bool tick_in_flight, ticks_off, expiry_due;
     bool log_behind;            /* as of the last look */
@@ -204,6 +208,8 @@ void batch_free_spares(struct kith_server *server);
 /* deferred.c */
 bool deferred_is_full(const struct kith_connection *connection);
 void deferred_run(struct kith_connection *connection, const struct kith_admitted *request, bool silent);
+/* Hands over what deferred_run gathered. */
+void deferred_submit(struct kith_server *server);
 /* The client has gone: forget the replies; running tasks end by themselves. */
 void deferred_abandon(struct kith_connection *connection);
 

@@ -142,6 +142,8 @@ static void pass_end(struct kith_server *server)
     }
     if (server->batch)
         batch_submit(server);
+    if (server->search_count)
+        deferred_submit(server);
     flush_connections(server);
     schedule_node(server);
     if (server->resumed || server->dirty)
@@ -316,6 +318,7 @@ int kith_server_start(struct kith_server *server, struct kith_engine *engine, st
     server->pool = pool;
     if (pool)
         server->executor = kith_pool_executor(pool);
+    server->worker_count = pool ? kith_pool_thread_count(pool) : 1;
     int status = listen_open(server, error);
     if (status)
         return status;

@@ -24,6 +24,7 @@ struct kith_vsim {
     struct kith_deferred deferred; /* first: the driver hands this back */
     struct kith_vset *vset;        /* held from `begun` on */
     bool begun, started;           /* kith_vset_search_begin and _start were called */
+    uint64_t removed;              /* from the set, when it began */
     unsigned holders;              /* the driver and the helpers; all on the keyspace thread */
 
     bool with_scores, with_distances, with_attributes, exact, no_thread, profiled;

@@ -20,15 +20,17 @@ static bool is_own(const struct kith_vsim *search, const struct kith_vsim_query 
            kith_vset_get_options(search->vset)->metric != KITH_HNSW_INNER_PRODUCT;
 }
 
-/* Elements that were removed while the search ran are left out. Returns how many are left, COUNT at most. */
+/* Elements that were removed while the search ran, if any were, are left out. Returns how many are left, COUNT at most. */
 static int drop_removed(struct kith_vsim *search, struct kith_vsim_query *query)
 {
     const struct kith_hnsw *index = kith_vset_index(search->vset);
+    bool all_there = kith_vset_removed(search->vset) == search->removed;
     struct kith_slice name;
     int kept = 0;
     for (int i = 0; i < query->hit_count && kept < search->count; i++) {
         struct kith_hnsw_hit hit = query->hits[i];
-        if (!is_there(index, hit.slot, hit.generation) || !kith_vset_name(search->vset, hit.slot, &name))
+        if (!kith_vset_name(search->vset, hit.slot, &name) ||
+            (!all_there && !is_there(index, hit.slot, hit.generation)))
             continue;
         if (is_own(search, query, &hit)) {
             hit.distance = 0;

@@ -150,6 +150,7 @@ static void call_helpers(struct kith_vsim *search)
 void kith_vsim_start(struct kith_call *call, struct kith_vsim *search)
 {
     search->begun = true;
+    search->removed = kith_vset_removed(search->vset);
     kith_vset_search_begin(search->vset);
     search->deferred =
         (struct kith_deferred){.task = {.run = run_search},
