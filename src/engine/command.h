@@ -104,6 +104,9 @@ struct kith_deferred {
     struct kith_task task; /* task.run is the handler's; task.done belongs to whoever drives the call */
     void (*finish)(struct kith_deferred *deferred, struct kith_reply *reply);
     void (*close)(struct kith_deferred *deferred);
+    /* May be NULL. Starts loads that `finish` will wait for: worth it when several are to be finished, with stage 0 for
+     * all of them, then 1 for all. */
+    void (*prefetch)(struct kith_deferred *deferred, int stage);
     bool alone;  /* may take long: not to be put into one task with others */
     void *owner; /* the driver's, free for its use */
 };

@@ -132,11 +132,20 @@ static void run_group(struct kith_task *task)
         group->items[i]->task.run(&group->items[i]->task);
 }
 
+static void prefetch_group(const struct search_group *group)
+{
+    for (int stage = 0; stage < 2; stage++)
+        for (unsigned i = 0; i < group->count; i++)
+            if (group->items[i]->prefetch)
+                group->items[i]->prefetch(group->items[i], stage);
+}
+
 static void on_group_done(struct kith_task *task)
 {
     struct search_group *group = (struct search_group *)task;
     struct kith_connection *connections[SEARCHES_AT_ONCE];
     unsigned count = 0;
+    prefetch_group(group);
     for (unsigned i = 0; i < group->count; i++) {
         struct kith_connection *connection = mark_finished(group->items[i]);
         unsigned at = 0;

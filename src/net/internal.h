@@ -12,7 +12,7 @@ enum {
     READ_BUFFER_BYTES = 64 * 1024, /* one for all connections */
     REQUESTS_AT_ONCE = 64,         /* parsed, prefetched, then run */
     DEFERRED_MAX = 64,             /* searches in flight of one connection */
-    SEARCHES_AT_ONCE = 16,         /* handed to the workers, in shares of not fewer than the next */
+    SEARCHES_AT_ONCE = 32,         /* handed to the workers, in shares of not fewer than the next */
     SEARCHES_LEAST = 4,
     SPARE_MAX = 64, /* of each kind of thing kept for reuse */
     SPARE_BUFFER_BYTES = 64 * 1024,

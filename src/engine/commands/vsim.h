@@ -28,7 +28,8 @@ struct kith_vsim {
     unsigned holders;              /* the driver and the helpers; all on the keyspace thread */
 
     bool with_scores, with_distances, with_attributes, exact, no_thread, profiled;
-    bool several; /* QUERIES: the reply is an array of results */
+    bool prefetched; /* by the driver */
+    bool several;    /* QUERIES: the reply is an array of results */
     int64_t count, ef, filter_ef;
     double epsilon; /* 0: no bound */
     float max_distance;
@@ -59,6 +60,8 @@ void kith_vsim_run_query(struct kith_vsim *search, uint32_t n);
 /* Drops one holder; the last one frees. */
 void kith_vsim_let_go(struct kith_vsim *search);
 
+/* Starts the loads that the reply's names need: stage 0, then 1. */
+void kith_vsim_prefetch(const struct kith_vsim *search, int stage);
 /* Writes the whole reply. Once. */
 void kith_vsim_reply(struct kith_vsim *search, struct kith_reply *reply);
 /* The reply where there is no such key. */

@@ -47,10 +47,6 @@ static int drop_removed(struct kith_vsim *search, struct kith_vsim_query *query)
 static int count_hits(struct kith_vsim *search, struct kith_vsim_query *query)
 {
     bool full = query->hit_count == (int)search->room;
-    for (int i = 0; i < query->hit_count && i < search->count; i++)
-        kith_vset_prefetch_entry(search->vset, query->hits[i].slot);
-    for (int i = 0; i < query->hit_count && i < search->count; i++)
-        kith_vset_prefetch_name(search->vset, query->hits[i].slot);
     int count = drop_removed(search, query);
     if (!full || count >= search->count || count >= (int)search->room || search->exact ||
         search->ef > RERUN_EF)
@@ -58,6 +54,19 @@ static int count_hits(struct kith_vsim *search, struct kith_vsim_query *query)
     /* Some were removed while it ran, and there are others: nothing is removed while it runs again. */
     kith_vsim_run_query(search, (uint32_t)(query - search->queries));
     return drop_removed(search, query);
+}
+
+void kith_vsim_prefetch(const struct kith_vsim *search, int stage)
+{
+    for (uint32_t n = 0; n < search->query_count; n++) {
+        const struct kith_vsim_query *query = &search->queries[n];
+        for (int i = 0; i < query->hit_count && i < search->count; i++) {
+            if (stage == 0)
+                kith_vset_prefetch_entry(search->vset, query->hits[i].slot);
+            else
+                kith_vset_prefetch_name(search->vset, query->hits[i].slot);
+        }
+    }
 }
 
 /* ---- results ---- */
@@ -209,6 +218,9 @@ void kith_vsim_reply(struct kith_vsim *search, struct kith_reply *reply)
     }
     if (search->several)
         kith_reply_array(reply, search->query_count);
+    if (!search->prefetched)
+        for (int stage = 0; stage < 2; stage++)
+            kith_vsim_prefetch(search, stage);
     for (uint32_t i = 0; i < search->query_count; i++) {
         struct kith_vsim_query *query = &search->queries[i];
         if (query->profile)

@@ -51,6 +51,13 @@ static void finish_search(struct kith_deferred *deferred, struct kith_reply *rep
     kith_vsim_reply((struct kith_vsim *)deferred, reply);
 }
 
+static void prefetch_search(struct kith_deferred *deferred, int stage)
+{
+    struct kith_vsim *search = (struct kith_vsim *)deferred;
+    search->prefetched = true;
+    kith_vsim_prefetch(search, stage);
+}
+
 /* ---- running ---- */
 
 static bool match(void *context, uint32_t slot, uint64_t user)
@@ -156,6 +163,7 @@ void kith_vsim_start(struct kith_call *call, struct kith_vsim *search)
         (struct kith_deferred){.task = {.run = run_search},
                                .finish = finish_search,
                                .close = close_search,
+                               .prefetch = prefetch_search,
                                .alone = search->query_count > 1 || search->exact || search->filter ||
                                         search->ef >= LONG_EF || search->mmr_pool >= LONG_EF};
     if (!search->no_thread && kith_vset_count(search->vset) > INLINE_ELEMENTS) {
