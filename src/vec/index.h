@@ -172,6 +172,7 @@ struct repair {
     unsigned best_level;
     _Atomic uint64_t changes; /* links and removals since the last sweep */
     _Atomic bool sweeping;    /* sweep.active, to be read by all */
+    _Atomic bool sweep_again; /* there is reason to think that something cannot be reached */
     unsigned sweeps_in_vain;  /* in a row that found something */
     struct sweep {
         bool busy, active;

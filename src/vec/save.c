@@ -252,8 +252,7 @@ int kith_hnsw_restore_finish(struct kith_hnsw *h)
             return KITH_ENOMEM;
         hnsw_tail_push(h, slot, h->options.ef_construction);
     }
-    if (changes > 1) /* the entry point may well have none */
-        changes += h->added;
     atomic_store(&h->repair.changes, changes);
+    atomic_store(&h->repair.sweep_again, changes > 1); /* the entry point may well have none */
     return KITH_OK;
 }

@@ -15,6 +15,8 @@ bool hnsw_sweep_pending(const struct kith_hnsw *h, bool all)
     uint64_t live = atomic_load_explicit(&h->live, memory_order_relaxed);
     if (!all && atomic_load_explicit(&h->repair.sweeping, memory_order_relaxed))
         return true;
+    if (atomic_load_explicit(&h->repair.sweep_again, memory_order_relaxed))
+        return true;
     return changes && (all || (changes >= SWEEP_MIN && changes >= live / SWEEP_FRACTION));
 }
 
@@ -38,6 +40,7 @@ static int sweep_begin(struct kith_hnsw *h, struct sweep *w)
         return KITH_ENOMEM;
     }
     atomic_store_explicit(&h->repair.changes, 0, memory_order_relaxed);
+    atomic_store_explicit(&h->repair.sweep_again, false, memory_order_relaxed);
     w->active = true;
     atomic_store_explicit(&h->repair.sweeping, true, memory_order_relaxed);
     if (entry != KITH_HNSW_NONE && entry / 64 < w->seen_words) {
@@ -101,10 +104,11 @@ static int sweep_check(struct kith_hnsw *h, struct scratch *s, struct sweep *w)
     }
     if (w->check_next < end)
         return 1;
-    /* Making room for a link may have cut another off. */
+    /* Making room for a link may have cut another off: what a sweep mended is looked at once more, and soon. A few
+     * times in a row at most, since what is linked while a sweep runs may look unreachable to it. */
     h->repair.sweeps_in_vain = w->found ? h->repair.sweeps_in_vain + 1 : 0;
     if (w->found && h->repair.sweeps_in_vain < SWEEPS_IN_VAIN)
-        atomic_fetch_add_explicit(&h->repair.changes, w->found, memory_order_relaxed);
+        atomic_store_explicit(&h->repair.sweep_again, true, memory_order_relaxed);
     sweep_end(h, w);
     return 1;
 }

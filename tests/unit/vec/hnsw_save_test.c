@@ -217,6 +217,55 @@ static void wrong_bytes_never_break_the_graph(void **state)
     saved_fini(&saved);
 }
 
+/* The first half of the slots as they were, the second half after a third of the rows changed; small sets too, whose
+ * changes alone would not be worth a sweep. */
+static void what_was_saved_while_it_changed_can_be_reached_once_the_work_is_done(void **state)
+{
+    static const uint32_t sizes[] = {60, 150, 400, 900, 2000};
+    struct kith_hnsw_options o = options;
+    o.m = 3;
+    o.ef_construction = 12;
+    for (uint32_t round = 0; round < 25; round++) {
+        uint32_t count = sizes[round % 5], slot;
+        float *rows = test_clusters(2 * count, DIM, 20, round);
+        struct kith_hnsw *a, *b;
+        struct kith_rng rng;
+        kith_rng_seed(&rng, round);
+        assert_int_equal(kith_hnsw_open(&a, &o), KITH_OK);
+        for (uint32_t i = 0; i < count; i++)
+            assert_int_equal(kith_hnsw_add(a, rows + i * DIM, 0, i, &slot), KITH_OK);
+        assert_int_equal(kith_hnsw_settle(a), KITH_OK);
+        struct saved early = save(a);
+        for (uint32_t i = 0; i < count / 3; i++) {
+            slot = kith_hnsw_random(a, &rng);
+            assert_int_equal(kith_hnsw_remove(a, slot), KITH_OK);
+            if (i % 2)
+                assert_int_equal(kith_hnsw_add(a, rows + (count + i) * DIM, 0, i, &slot), KITH_OK);
+            if (i % 20 == 0)
+                assert_int_equal(kith_hnsw_settle(a), KITH_OK);
+        }
+        assert_int_equal(kith_hnsw_settle(a), KITH_OK);
+        struct saved late = save(a);
+        assert_int_equal(kith_hnsw_restore_open(&b, kith_buf_slice(&late.header), &o), KITH_OK);
+        for (uint32_t i = 0; i < late.end; i++) {
+            struct kith_buf *record =
+                i < late.end / 2 && i < early.end ? &early.records[i] : &late.records[i];
+            if (record->length)
+                assert_int_equal(kith_hnsw_restore_element(b, i, kith_buf_slice(record), i), KITH_OK);
+        }
+        assert_int_equal(kith_hnsw_restore_finish(b), KITH_OK);
+        while (kith_hnsw_work(b, 64, 0) > 0)
+            ;
+        check(b);
+        assert_false(kith_hnsw_get_backlog(b).work_pending);
+        kith_hnsw_close(a);
+        kith_hnsw_close(b);
+        saved_fini(&early);
+        saved_fini(&late);
+        free(rows);
+    }
+}
+
 static void an_allocation_failure_while_restoring_leaks_nothing(void **state)
 {
     struct kith_hnsw *a = build(KITH_HNSW_I8);
@@ -239,6 +288,7 @@ int main(void)
         cmocka_unit_test(records_are_taken_in_any_order_once),
         cmocka_unit_test(a_cut_record_is_refused_at_every_length),
         cmocka_unit_test(wrong_bytes_never_break_the_graph),
+        cmocka_unit_test(what_was_saved_while_it_changed_can_be_reached_once_the_work_is_done),
         cmocka_unit_test(an_allocation_failure_while_restoring_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
