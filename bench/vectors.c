@@ -5,7 +5,7 @@
  *     FOLDER   holds SET.base.u8bin.gz and SET.query.u8bin.gz (two little-endian uint32: rows, columns; then
  *              bytes)
  *     keys     threads=1 codes=i8|f32|f16|bf16|i4|bin keep=default|none|residual|f16|f32 metric=cosine|ip|l2 m=16
- *              efc=200 rows=0 (all) queries=0 (all) churn=0 (steps of 10 %) kernels=0 (the best) file=PATH
+ *              efc=200 rows=0 (all) queries=0 (all) kernels=0 (the best) file=PATH
  */
 #include "data.h"
 
@@ -24,7 +24,7 @@ struct bench {
     struct matrix base, queries;
     enum bench_metric metric;
     float *bounds; /* of each query: how far its K-th nearest row is */
-    unsigned threads, churn;
+    unsigned threads;
     struct kith_hnsw_options options;
     struct kith_hnsw *h;
     uint32_t *slot_of_row, *row_of_slot;
@@ -151,7 +151,7 @@ static void print_stats(const struct bench *b)
     struct kith_hnsw_stats stats;
     kith_hnsw_get_stats(b->h, &stats);
     double n = (double)stats.elements;
-    printf("elements %llu, mean degree %.1f, bytes an element %.0f (codes %.0f, links %.0f, rest %.0f), "
+    printf("elements %llu, mean degree %.1f, bytes an element %.1f (codes %.0f, links %.0f, rest %.0f), "
            "kernels %s\n",
            (unsigned long long)stats.elements, stats.mean_degree, (double)stats.bytes / n,
            (double)stats.code_bytes / n, (double)stats.link_bytes / n, (double)stats.element_bytes / n,
@@ -163,65 +163,6 @@ static void check(const struct bench *b)
     struct kith_error error;
     if (kith_hnsw_check(b->h, &error) != KITH_OK)
         printf("CHECK FAILED: %s\n", error.text);
-}
-
-/* The first part of the rows is in; each step replaces a tenth of it by new rows. */
-static void churn(struct bench *b)
-{
-    uint32_t all = b->base.rows, half = all / 2, step = half / b->churn, next = half;
-    bool *live = calloc(all, 1);
-    uint32_t *order = malloc(half * sizeof *order);
-    struct kith_rng rng;
-    kith_rng_seed(&rng, 1);
-    for (uint32_t i = 0; i < half; i++) {
-        order[i] = i;
-        uint32_t k = (uint32_t)kith_rng_below(&rng, i + 1);
-        order[i] = order[k];
-        order[k] = i;
-    }
-    b->base.rows = half;
-    build(b);
-    b->base.rows = all;
-    for (uint32_t i = 0; i < half; i++)
-        live[i] = true;
-    for (unsigned round = 0; round <= b->churn; round++) {
-        if (round) {
-            double cpu = cpu_seconds();
-            for (uint32_t i = 0; i < step; i++) {
-                uint32_t row = order[(round - 1) * step + i];
-                kith_hnsw_remove(b->h, b->slot_of_row[row]);
-                live[row] = false;
-                kith_hnsw_work(b->h, 1, 0);
-            }
-            kith_hnsw_settle(b->h);
-            double removed = cpu_seconds() - cpu;
-            for (uint32_t i = 0; i < step; i++, next++) {
-                add_row(b, next);
-                live[next] = true;
-                kith_hnsw_work(b->h, 1, 0);
-            }
-            kith_hnsw_settle(b->h);
-            printf("step %u: %.1f us a delete, %.1f us an insert\n", round, removed / step * 1e6,
-                   (cpu_seconds() - cpu - removed) / step * 1e6);
-            check(b);
-        }
-        bench_bounds(b->metric, &b->base, &b->queries, K, live, b->bounds);
-        measure(b, 32, false, false);
-        measure(b, 64, false, false);
-        measure(b, 128, false, false);
-    }
-    puts("a fresh build of the same rows:");
-    kith_hnsw_close(b->h);
-    kith_hnsw_open(&b->h, &b->options);
-    for (uint32_t i = 0; i < all; i++)
-        if (live[i])
-            add_row(b, i), kith_hnsw_work(b->h, 1, 0);
-    kith_hnsw_settle(b->h);
-    measure(b, 32, false, false);
-    measure(b, 64, false, false);
-    measure(b, 128, false, false);
-    free(live);
-    free(order);
 }
 
 static void save_and_restore(struct bench *b)
@@ -302,8 +243,6 @@ static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const cha
         *rows = (uint32_t)number;
     else if (length == 7 && !strncmp(arg, "queries", 7))
         *queries = (uint32_t)number;
-    else if (length == 5 && !strncmp(arg, "churn", 5))
-        b->churn = (unsigned)number;
     else if (length == 4 && !strncmp(arg, "file", 4))
         b->path = value;
     else if (length == 7 && !strncmp(arg, "kernels", 7))
@@ -321,7 +260,7 @@ int main(int argc, char **argv)
         fprintf(stderr,
                 "usage: %s FOLDER SET [threads=1] [codes=i8|f32|f16|bf16|i4|bin] "
                 "[keep=default|none|residual|f16|f32] [metric=cosine|ip|l2] [m=16] [efc=200] [rows=0] "
-                "[queries=0] [churn=0] [kernels=0] [file=PATH]\n",
+                "[queries=0] [kernels=0] [file=PATH]\n",
                 argv[0]);
         return SKIPPED;
     }
@@ -342,26 +281,22 @@ int main(int argc, char **argv)
     b.row_of_slot = malloc((size_t)b.base.rows * 2 * sizeof *b.row_of_slot);
     if (kith_hnsw_open(&b.h, &b.options) != KITH_OK)
         return 1;
-    if (b.churn) {
-        churn(&b);
-    } else {
-        bench_bounds(b.metric, &b.base, &b.queries, K, NULL, b.bounds);
-        if (!load_index(&b)) {
-            build(&b);
-            if (b.path && !bench_index_store(b.h, b.path))
-                fprintf(stderr, "could not write %s\n", b.path);
-        }
-        check(&b);
-        print_stats(&b);
-        static const uint32_t efs[] = {10, 16, 24, 32, 48, 64, 96, 128, 200, 400};
-        for (size_t i = 0; i < sizeof efs / sizeof *efs; i++)
-            measure(&b, efs[i], false, false);
-        measure(&b, 0, true, false);
-        measure(&b, 100, true, true);
-        save_and_restore(&b);
-        check(&b);
-        measure(&b, 200, false, false);
+    bench_bounds(b.metric, &b.base, &b.queries, K, NULL, b.bounds);
+    if (!load_index(&b)) {
+        build(&b);
+        if (b.path && !bench_index_store(b.h, b.path))
+            fprintf(stderr, "could not write %s\n", b.path);
     }
+    check(&b);
+    print_stats(&b);
+    static const uint32_t efs[] = {10, 16, 24, 32, 48, 64, 96, 128, 200, 400};
+    for (size_t i = 0; i < sizeof efs / sizeof *efs; i++)
+        measure(&b, efs[i], false, false);
+    measure(&b, 0, true, false);
+    measure(&b, 100, true, true);
+    save_and_restore(&b);
+    check(&b);
+    measure(&b, 200, false, false);
     kith_hnsw_close(b.h);
     matrix_fini(&b.base);
     matrix_fini(&b.queries);

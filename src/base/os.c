@@ -85,12 +85,19 @@ size_t kith_os_pages_bytes(void)
     return atomic_load_explicit(&pages_bytes, memory_order_relaxed);
 }
 
+#define HUGE_PAGE ((uintptr_t)2 << 20)
+
+static uintptr_t round_up(uintptr_t address, uintptr_t to)
+{
+    return (address + to - 1) & ~(to - 1);
+}
+
 void *kith_os_pages_open(size_t bytes)
 {
     void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED)
         return NULL;
-    if (bytes >= (size_t)2 << 20)
+    if (bytes >= HUGE_PAGE)
         madvise(pages, bytes, MADV_HUGEPAGE);
     atomic_fetch_add_explicit(&pages_bytes, bytes, memory_order_relaxed);
     return pages;
@@ -102,6 +109,22 @@ void kith_os_pages_close(void *pages, size_t bytes)
         return;
     munmap(pages, bytes);
     atomic_fetch_sub_explicit(&pages_bytes, bytes, memory_order_relaxed);
+}
+
+void kith_os_pages_trim(void *pages, size_t bytes, size_t used)
+{
+    uintptr_t start = (uintptr_t)pages, end = start + bytes;
+    uintptr_t from = round_up(start + used, (uintptr_t)sysconf(_SC_PAGESIZE));
+    uintptr_t cut = from & ~(HUGE_PAGE - 1), cut_end = round_up(from, HUGE_PAGE);
+    if (bytes < HUGE_PAGE || from >= end || from == cut)
+        return;
+    cut = cut < start ? start : cut;
+    cut_end = cut_end > end ? end : cut_end;
+    /* Advice alone: where it is not taken, nothing is lost but memory. */
+    if (cut > start)
+        madvise(pages, cut - start, MADV_HUGEPAGE);
+    madvise((char *)pages + (cut - start), cut_end - cut, MADV_NOHUGEPAGE);
+    madvise((char *)pages + (from - start), cut_end - from, MADV_DONTNEED);
 }
 
 void kith_os_return_memory(void)

@@ -27,6 +27,9 @@ unsigned kith_os_cpu_count(void);
  * none. Give them back with the same byte count. */
 void *kith_os_pages_open(size_t bytes);
 void kith_os_pages_close(void *pages, size_t bytes);
+/* Gives back what a huge page holds behind the first `used` bytes, which nobody has written to. More may be used
+ * later: what was cut grows by small pages, and becomes huge again once it is full and trimmed anew. */
+void kith_os_pages_trim(void *pages, size_t bytes, size_t used);
 /* Bytes of pages that are open: a figure of the process, as the allocator's. Thread-safe. */
 size_t kith_os_pages_bytes(void);
 

@@ -42,6 +42,13 @@ int region_open_chunk(struct region *r, unsigned chunk)
     return KITH_OK;
 }
 
+void region_trim(struct region *r, unsigned chunk, uint32_t used)
+{
+    size_t bytes = region_chunk_bytes(r, chunk);
+    if (r->memory[chunk] && bytes >= PAGES_FROM)
+        kith_os_pages_trim(r->memory[chunk], bytes, used * r->unit_bytes);
+}
+
 void *region_take_chunk(struct region *r, unsigned chunk, size_t *bytes)
 {
     void *memory = r->memory[chunk];

@@ -49,6 +49,8 @@ static inline void *region_at(const struct region *r, uint32_t unit)
 void region_init(struct region *r, size_t unit_bytes, unsigned shift);
 /* Allocates a chunk, zeroed, aligned to 64 bytes. KITH_ENOMEM. */
 int region_open_chunk(struct region *r, unsigned chunk);
+/* Gives back what huge pages hold behind the first `used` units of a chunk, which were never written to. */
+void region_trim(struct region *r, unsigned chunk, uint32_t used);
 /* Takes the chunk's memory out of the region; the caller frees it with region_free. NULL: there is none. */
 void *region_take_chunk(struct region *r, unsigned chunk, size_t *bytes);
 size_t region_chunk_bytes(const struct region *r, unsigned chunk);

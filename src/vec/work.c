@@ -50,5 +50,6 @@ int kith_hnsw_settle(struct kith_hnsw *h)
         while (kith_hnsw_reclaim(h))
             ;
     } while (rc > 0);
+    kith_hnsw_trim(h);
     return rc;
 }
