@@ -10,6 +10,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* I4: values are -8 to 7 times the step; STEPS_TRIED ranges between the largest magnitude and less are tried. */
@@ -87,7 +88,22 @@ int hnsw_codes_init(struct kith_hnsw *h)
     h->distances = hnsw_distances_pick(o);
     if (o->codes != KITH_HNSW_I4 && o->codes != KITH_HNSW_BIN)
         return KITH_OK;
-    return kith_rotation_open(&h->rotation, o->dim, o->seed, h->kernels);
+    if (o->codes == KITH_HNSW_I4) {
+        h->ones = malloc(o->dim);
+        if (!h->ones)
+            return KITH_ENOMEM;
+        memset(h->ones, 1, o->dim);
+    }
+    int rc = kith_rotation_open(&h->rotation, o->dim, o->seed, h->kernels);
+    if (rc != KITH_OK)
+        hnsw_codes_fini(h);
+    return rc;
+}
+
+void hnsw_codes_fini(struct kith_hnsw *h)
+{
+    kith_rotation_close(h->rotation);
+    free(h->ones);
 }
 
 /* ---- encoding ---- */
@@ -153,16 +169,15 @@ static void encode_low(const float *unit, uint32_t dim, const int8_t *code, floa
     }
 }
 
-static inline float clamp_i4(float value)
-{
-    return value < -I4_ZERO ? -I4_ZERO : value > I4_ZERO - 1 ? I4_ZERO - 1 : value;
-}
-
-static void encode_i4_with(const float *unit, uint32_t dim, float step, int8_t *code)
+/* least: what code 0 stands for. */
+static void encode_i4_with(const float *unit, uint32_t dim, float step, int least, int8_t *code)
 {
     float factor = step > 0 ? 1 / step : 0;
     for (uint32_t i = 0; i < dim; i++) {
-        float scaled = clamp_i4(unit[i] * factor);
+        float scaled = unit[i] * factor;
+        scaled = scaled < (float)least          ? (float)least
+                 : scaled > (float)(least + 15) ? (float)(least + 15)
+                                                : scaled;
         code[i] = (int8_t)(int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
     }
 }
@@ -179,30 +194,38 @@ static double code_quality(const float *unit, uint32_t dim, const int8_t *code)
     return square > 0 ? (double)dot * dot / square : 0;
 }
 
-/* Values to code, in [-8, 7]; returns the step. Cutting off the largest few makes the steps of all others smaller; but
- * what is kept below the code cannot mend what was cut off. */
-static float encode_i4(const float *unit, uint32_t dim, bool cut, int8_t *code)
+/* Values to code, from `least` on; returns the step. Cutting off the largest few makes the steps of all others smaller;
+ * but what is kept below the code cannot mend what was cut off. */
+static float encode_i4(const float *unit, uint32_t dim, bool cut, int least, int8_t *code)
 {
-    float range = largest_magnitude(unit, dim), best = range / 7.5f;
+    float range = largest_magnitude(unit, dim), most = range / ((float)(least + 15) + 0.5f), best = most;
     double best_quality = -1;
     for (int i = 0; cut && i < I4_STEPS_TRIED; i++) {
-        float step = range / 7.5f * (1 - 0.07f * (float)i);
-        encode_i4_with(unit, dim, step, code);
+        float step = most * (1 - 0.07f * (float)i);
+        encode_i4_with(unit, dim, step, least, code);
         double quality = code_quality(unit, dim, code);
         if (quality > best_quality) {
             best_quality = quality;
             best = step;
         }
     }
-    encode_i4_with(unit, dim, best, code);
+    encode_i4_with(unit, dim, best, least, code);
     return best;
 }
 
-static void pack_i4(const int8_t *code, uint32_t dim, uint8_t *values, uint8_t *out)
+static void pack_i4(const int8_t *code, uint32_t dim, int least, uint8_t *values, uint8_t *out)
 {
     for (uint32_t i = 0; i < dim; i++)
-        values[i] = (uint8_t)(code[i] + I4_ZERO);
+        values[i] = (uint8_t)(code[i] - least);
     kith_pack_u4(values, dim, out);
+}
+
+static bool has_negative(const float *unit, uint32_t dim)
+{
+    bool negative = false;
+    for (uint32_t i = 0; i < dim; i++)
+        negative |= unit[i] < 0;
+    return negative;
 }
 
 /* Returns 1 / the sum of magnitudes. */
@@ -217,8 +240,14 @@ static float encode_bin(const float *unit, uint32_t dim, uint8_t *code)
     return sum > 0 ? (float)(1 / sum) : 0;
 }
 
-/* 1 / the length of a code. bin_factor: for BIN, where the code does not tell. */
-static float code_scale(const struct kith_hnsw *h, const void *code, float bin_factor)
+/* I4: the sum of n. */
+static int32_t sum_u4(const struct kith_hnsw *h, const void *code)
+{
+    return h->kernels->dot_i8_u4(h->ones, code, h->options.dim);
+}
+
+/* 1 / the length of a code, and the sign that form has. */
+static float code_scale(const struct kith_hnsw *h, const void *code, float form)
 {
     const struct kith_kernels *kernels = h->kernels;
     uint32_t dim = h->options.dim;
@@ -237,28 +266,36 @@ static float code_scale(const struct kith_hnsw *h, const void *code, float bin_f
         break;
     case KITH_HNSW_I4:
         square = (float)kernels->dot_u4(code, code, dim);
+        if (form < 0) /* n^2 = (n - 8)^2 + 16 n - 64 */
+            square += (float)(16 * sum_u4(h, code) - 64 * (int32_t)dim);
         break;
     case KITH_HNSW_BIN:
-        return bin_factor;
+        return form;
     }
-    return square > 0 ? 1 / sqrtf(square) : 0;
+    float scale = square > 0 ? 1 / sqrtf(square) : 0;
+    return form < 0 ? -scale : scale;
 }
 
-static void store_factors(struct kith_hnsw *h, uint32_t slot, float norm, float bin_factor)
+static void store_factors(struct kith_hnsw *h, uint32_t slot, float norm, float form)
 {
     element_at(h, slot)->norm = norm;
     if (!h->factor_count)
         return;
     float *factors = region_at(&h->factors, slot), cut = norm_for_products(h, norm);
-    factors[0] = code_scale(h, code_at(h, slot), bin_factor) * cut;
+    factors[0] = code_scale(h, code_at(h, slot), form) * cut;
     if (h->factor_count > 1)
         factors[1] = h->options.metric == KITH_HNSW_L2SQ ? cut * cut : cut;
+}
+
+static bool is_rotated(const struct kith_hnsw *h)
+{
+    return h->rotation && atomic_load_explicit(&h->plain, memory_order_relaxed) != PLAIN_YES;
 }
 
 /* The vector that codes are of: rotated where they are. */
 static const float *rotate(const struct kith_hnsw *h, struct scratch *s)
 {
-    if (!h->rotation)
+    if (!is_rotated(h))
         return s->query_unit;
     kith_rotation_apply(h->rotation, s->query_unit, s->query_rotated);
     return s->query_rotated;
@@ -270,8 +307,11 @@ void hnsw_store(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const flo
     void *code = region_at(&h->codes, slot);
     int8_t *values = s->query_code;
     uint8_t *packed = (uint8_t *)values + align64(dim);
-    float norm = normalise(vector, dim, s->query_unit), bin_factor = 0, step = 0;
+    float norm = normalise(vector, dim, s->query_unit), form = 1, step = 0;
+    if (h->options.codes == KITH_HNSW_I4 && h->plain == PLAIN_UNKNOWN)
+        h->plain = has_negative(vector, dim) ? PLAIN_NO : PLAIN_YES;
     const float *unit = rotate(h, s);
+    int least = h->plain == PLAIN_YES && !has_negative(unit, dim) ? 0 : -I4_ZERO;
     memset(code, 0, h->code_stride);
     switch (h->options.codes) {
     case KITH_HNSW_F32:
@@ -288,33 +328,43 @@ void hnsw_store(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const flo
         values = code;
         break;
     case KITH_HNSW_I4:
-        step = encode_i4(unit, dim, h->options.keep != KITH_HNSW_KEEP_RESIDUAL, values);
-        pack_i4(values, dim, packed, code);
+        step = encode_i4(unit, dim, h->options.keep != KITH_HNSW_KEEP_RESIDUAL, least, values);
+        pack_i4(values, dim, least, packed, code);
+        form = least == 0 && norm > 0 ? -1 : 1;
         break;
     case KITH_HNSW_BIN:
-        bin_factor = encode_bin(unit, dim, code);
+        form = encode_bin(unit, dim, code);
         break;
     }
-    store_factors(h, slot, norm, bin_factor);
+    store_factors(h, slot, norm, form);
     hnsw_keep(h, slot, vector, s->query_unit, unit, values, step, packed);
 }
 
-void hnsw_store_saved(struct kith_hnsw *h, uint32_t slot, float norm, float bin_factor,
-                      struct kith_slice code, struct kith_slice kept)
+void hnsw_store_saved(struct kith_hnsw *h, uint32_t slot, float norm, float form, struct kith_slice code,
+                      struct kith_slice kept)
 {
     void *to = region_at(&h->codes, slot);
     memset(to, 0, h->code_stride);
     memcpy(to, code.data, code.length);
-    store_factors(h, slot, norm, bin_factor);
+    store_factors(h, slot, norm, form);
     hnsw_keep_saved(h, slot, kept);
 }
 
 /* ---- saved codes ---- */
 
-float hnsw_bin_factor(const struct kith_hnsw *h, uint32_t slot)
+float hnsw_form(const struct kith_hnsw *h, uint32_t slot)
 {
+    if (h->options.codes == KITH_HNSW_I4)
+        return code_is_unsigned(h, slot) ? -1 : 1;
     float cut = norm_for_products(h, element_at(h, slot)->norm);
     return cut > 0 ? factors_at(h, slot)[0] / cut : 0;
+}
+
+bool hnsw_form_is_sound(const struct kith_hnsw *h, float form)
+{
+    if (h->options.codes == KITH_HNSW_I4)
+        return form == 1 || form == -1;
+    return form >= 0 && form <= 2; /* NaN fails */
 }
 
 static bool i8_is_sound(const char *bytes, size_t dim)
@@ -405,7 +455,13 @@ struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot)
     if (h->options.codes == KITH_HNSW_BIN)
         t.scale = norm_for_products(h, norm) * (factors_at(h, slot)[0] > 0);
     else if (h->factor_count)
-        t.scale = factors_at(h, slot)[0];
+        t.scale = fabsf(factors_at(h, slot)[0]);
+    if (h->options.codes == KITH_HNSW_I4) {
+        int32_t dim = (int32_t)h->options.dim;
+        bool all = code_is_unsigned(h, slot);
+        t.offset = all ? I4_ZERO * dim : 0;
+        t.sum = I4_ZERO * (sum_u4(h, t.code) - (all ? 0 : I4_ZERO * dim));
+    }
     return t;
 }
 
@@ -549,8 +605,9 @@ static void decode(const struct kith_hnsw *h, const void *code, float scale, flo
         break;
     case KITH_HNSW_I4:
         hnsw_unpack(kith_unpack_u4, code, dim, out);
-        for (uint32_t i = 0; i < dim; i++)
+        for (uint32_t i = 0; i < dim && scale >= 0; i++)
             out[i] -= I4_ZERO;
+        scale = fabsf(scale);
         break;
     case KITH_HNSW_BIN:
         for (uint32_t i = 0; i < dim; i++)
@@ -561,18 +618,33 @@ static void decode(const struct kith_hnsw *h, const void *code, float scale, flo
         out[i] *= scale;
 }
 
+/* A component of what was rounded may be longer than the vector. */
+static void scale_by(float norm, uint32_t dim, float *out)
+{
+    for (uint32_t i = 0; i < dim; i++)
+        out[i] *= norm;
+    for (uint32_t i = 0; i < dim && norm > FLT_MAX / 2; i++)
+        out[i] = fmaxf(-FLT_MAX, fminf(out[i], FLT_MAX));
+}
+
 void kith_hnsw_vector(const struct kith_hnsw *h, uint32_t slot, float *out)
 {
-    float norm = element_at(h, slot)->norm;
     const void *code = code_at(h, slot);
-    if (h->options.keep != KITH_HNSW_KEEP_NONE) {
+    bool rotated = is_rotated(h), kept = h->options.keep != KITH_HNSW_KEEP_NONE;
+    if (kept) {
         hnsw_kept_vector(h, slot, out);
-        return;
+        rotated = rotated && h->options.keep == KITH_HNSW_KEEP_RESIDUAL;
+    } else {
+        float form = h->options.codes == KITH_HNSW_I4 ? hnsw_form(h, slot) : 1;
+        decode(h, code, code_scale(h, code, form), out);
     }
-    bool as_given = h->options.codes == KITH_HNSW_F32 && h->options.metric == KITH_HNSW_L2SQ;
-    decode(h, code, as_given ? 1 : norm * code_scale(h, code, 1), out);
-    if (h->rotation)
+    /* At length 1: rotating what is very long would overflow. */
+    if (rotated)
         kith_rotation_undo(h->rotation, out, out);
+    bool as_given = h->options.metric == KITH_HNSW_L2SQ &&
+                    (kept ? h->options.keep == KITH_HNSW_KEEP_F32 : h->options.codes == KITH_HNSW_F32);
+    if (!as_given)
+        scale_by(element_at(h, slot)->norm, h->options.dim, out);
 }
 
 float kith_hnsw_norm(const struct kith_hnsw *h, uint32_t slot)

@@ -35,17 +35,28 @@ struct codes_4 {
     const void *v[4];
 };
 
+/* I4. A code n stands for n - 8, or for n where the factor is negative; in kernels a query's product is with n, that of
+ * two codes with n - 8. */
 INLINE void products_i4(const struct kith_hnsw *h, const struct target *t, const struct codes_4 *c,
-                        float out[4])
+                        const uint32_t slots[4], float out[4])
 {
-    int32_t dots[4];
+    int32_t dots[4], sums[4];
     const uint8_t *const *v = (const uint8_t *const *)c->v;
-    if (t->wide)
+    if (t->wide) {
         h->kernels->dot_i8_u4_4(t->code, v, h->options.dim, dots);
-    else
-        h->kernels->dot_u4_4(t->code, v, h->options.dim, dots);
-    for (int k = 0; k < 4; k++)
-        out[k] = (float)(dots[k] - t->offset);
+        for (int k = 0; k < 4; k++)
+            out[k] = (float)(dots[k] - (code_is_unsigned(h, slots[k]) ? 0 : t->offset));
+        return;
+    }
+    h->kernels->dot_u4_4(t->code, v, h->options.dim, dots);
+    if (t->offset == 0) { /* (n - 8) * (m - 8) + 8 * (n - 8) for the unsigned m */
+        for (int k = 0; k < 4; k++)
+            out[k] = (float)(dots[k] + (code_is_unsigned(h, slots[k]) ? t->sum : 0));
+        return;
+    }
+    h->kernels->dot_i8_u4_4(h->ones, v, h->options.dim, sums);
+    for (int k = 0; k < 4; k++) /* n * (m - 8) + n * 8 for the unsigned m */
+        out[k] = (float)(dots[k] + 8 * (sums[k] - t->offset) + (code_is_unsigned(h, slots[k]) ? t->sum : 0));
 }
 
 /* BIN. wide: with q = step * (u - 7.5), u the planes, and s the signs (bits b), q * s = step * (2 u * b - 15 |b| - sum(u -
@@ -70,8 +81,8 @@ INLINE void products_bin(const struct kith_hnsw *h, const struct target *t, cons
 
 /* single: only the first counts, and the others are the same. Sums of floats depend on their order, and what a distance
  * is shall not depend on what else is compared. */
-INLINE void products(const struct kith_hnsw *h, const struct target *t, const struct codes_4 *c, float out[4],
-                     enum kith_hnsw_codes codes, bool single)
+INLINE void products(const struct kith_hnsw *h, const struct target *t, const struct codes_4 *c,
+                     const uint32_t slots[4], float out[4], enum kith_hnsw_codes codes, bool single)
 {
     size_t dim = h->options.dim;
     const struct kith_kernels *kernels = h->kernels;
@@ -102,7 +113,7 @@ INLINE void products(const struct kith_hnsw *h, const struct target *t, const st
         break;
     }
     case KITH_HNSW_I4:
-        products_i4(h, t, c, out);
+        products_i4(h, t, c, slots, out);
         break;
     case KITH_HNSW_BIN:
         products_bin(h, t, c, out);
@@ -129,7 +140,7 @@ INLINE float distance_of(const struct kith_hnsw *h, const struct target *t, uint
              : metric == KITH_HNSW_L2SQ ? sqrtf(factors[1])
                                         : factors[1];
     else
-        p *= factors[0];
+        p *= codes == KITH_HNSW_I4 ? fabsf(factors[0]) : factors[0];
     return metric == KITH_HNSW_L2SQ ? factors[1] + t->square - 2 * p : 1 - p;
 }
 
@@ -144,7 +155,7 @@ INLINE void four_distances(const struct kith_hnsw *h, const struct target *t, co
         return;
     }
     float dots[4];
-    products(h, t, &c, dots, codes, single);
+    products(h, t, &c, slots, dots, codes, single);
     for (int k = 0; k < (single ? 1 : 4); k++)
         out[k] = distance_of(h, t, slots[k], dots[k], codes, metric);
 }

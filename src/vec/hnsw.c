@@ -3,7 +3,6 @@
 #include "vec/hnsw.h"
 
 #include "vec/index.h"
-#include "vec/rotation.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -120,7 +119,7 @@ void kith_hnsw_close(struct kith_hnsw *h)
     for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
         region_fini(regions[i]);
     pthread_mutex_destroy(&h->repair.lock);
-    kith_rotation_close(h->rotation);
+    hnsw_codes_fini(h);
     free(h);
 }
 

@@ -25,6 +25,7 @@
 #include "vec/links.h"
 #include "vec/region.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -90,11 +91,12 @@ struct fine {
 /* What distances are taken from: an element's code, or a query. */
 struct target {
     const void *code;
-    bool wide;               /* code is in a query's own form, finer than an element's */
-    int32_t offset;          /* wide: to be taken from an integer product */
-    float scale;             /* times a product of codes and an element's factor: the inner product */
-    float square;            /* L2SQ: squared length */
-    float least, most;       /* distances in here are those of equal vectors */
+    bool wide;         /* code is in a query's own form, finer than an element's */
+    int32_t offset;    /* wide: to be taken from an integer product; I4, else: 8 dim where it is unsigned */
+    int32_t sum;       /* I4, not wide: 8 times the sum of its values */
+    float scale;       /* times a product of codes and an element's factor: the inner product */
+    float square;      /* L2SQ: squared length */
+    float least, most; /* distances in here are those of equal vectors */
     const struct fine *fine; /* NULL: its code is all there is */
 };
 
@@ -187,6 +189,15 @@ struct repair {
 
 struct kith_hnsw;
 
+/* Whether 4-bit codes are of the vector as it is: the first vector decides. Where it has no negative component, as
+ * histograms and images, 16 steps from 0 on are finer than 16 on both sides of it, and many components are 0. Else they
+ * are of the rotated vector. Saved. */
+enum plain {
+    PLAIN_UNKNOWN,
+    PLAIN_NO,
+    PLAIN_YES,
+};
+
 /* Distances from the target to each slot. */
 typedef void hnsw_distances_fn(const struct kith_hnsw *h, const struct target *target, const uint32_t *slots,
                                uint32_t count, float *out);
@@ -196,6 +207,8 @@ struct kith_hnsw {
     const struct kith_kernels *kernels;
     hnsw_gather *gather;
     hnsw_distances_fn *distances;
+    int8_t *ones;                   /* I4: dim of them */
+    _Atomic uint8_t plain;          /* I4: enum plain */
     struct kith_rotation *rotation; /* NULL where codes are of the vector as it is */
     size_t code_bytes;              /* as saved */
     size_t code_stride;             /* as stored */
@@ -248,6 +261,12 @@ static inline const void *code_at(const struct kith_hnsw *h, uint32_t slot)
 static inline const float *factors_at(const struct kith_hnsw *h, uint32_t slot)
 {
     return region_at(&h->factors, slot);
+}
+
+/* I4: code n stands for n, not for n - 8. */
+static inline bool code_is_unsigned(const struct kith_hnsw *h, uint32_t slot)
+{
+    return signbit(factors_at(h, slot)[0]);
 }
 
 /* Distances of candidates while links are chosen. Equal vectors are told apart by rank, the higher first. */
@@ -351,13 +370,14 @@ static inline void hnsw_element_unlock(const struct kith_hnsw *h, uint32_t slot)
 
 /* Fills in sizes and the kernels' side of h; options are valid. KITH_ENOMEM. */
 int hnsw_codes_init(struct kith_hnsw *h);
+void hnsw_codes_fini(struct kith_hnsw *h);
 /* For a query's form. */
 size_t hnsw_query_bytes(const struct kith_hnsw *h);
 /* Writes a vector to the slot's rows: code, factors, norm, what is kept. */
 void hnsw_store(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const float *vector);
-/* The same from saved bytes. bin_factor: BIN only, 1 / the sum of magnitudes. */
-void hnsw_store_saved(struct kith_hnsw *h, uint32_t slot, float norm, float bin_factor,
-                      struct kith_slice code, struct kith_slice kept);
+/* The same from saved bytes. */
+void hnsw_store_saved(struct kith_hnsw *h, uint32_t slot, float norm, float form, struct kith_slice code,
+                      struct kith_slice kept);
 /* Whether saved bytes can be a code. */
 bool hnsw_code_is_sound(const struct kith_hnsw *h, struct kith_slice code);
 /* A query's target; it lives in s. */
@@ -371,8 +391,9 @@ bool hnsw_halves_are_sound(const char *bytes, size_t dim, uint16_t most);
 /* Unpacks small numbers to floats. */
 typedef void hnsw_unpack_fn(const uint8_t *packed, size_t dim, uint8_t *out);
 void hnsw_unpack(hnsw_unpack_fn *unpack, const void *packed, uint32_t dim, float *out);
-/* BIN: 1 / the sum of magnitudes. */
-float hnsw_bin_factor(const struct kith_hnsw *h, uint32_t slot);
+/* What a code does not tell: BIN: 1 / the sum of magnitudes; I4: -1 where it is unsigned, else 1. */
+float hnsw_form(const struct kith_hnsw *h, uint32_t slot);
+bool hnsw_form_is_sound(const struct kith_hnsw *h, float form);
 /* Norms in factors are cut here, so that products of two do not overflow: then vectors only differ in direction. */
 static inline float norm_for_products(const struct kith_hnsw *h, float norm)
 {
@@ -404,7 +425,7 @@ void hnsw_keep(struct kith_hnsw *h, uint32_t slot, const float *vector, const fl
                const float *rotated, const int8_t *code, float step, uint8_t *values);
 void hnsw_keep_saved(struct kith_hnsw *h, uint32_t slot, struct kith_slice kept);
 bool hnsw_kept_is_sound(const struct kith_hnsw *h, struct kith_slice kept, float norm);
-/* The vector times its norm, from what is kept. */
+/* What is kept, at length 1 (float32 with L2SQ: as given). RESIDUAL: rotated, where codes are. */
 void hnsw_kept_vector(const struct kith_hnsw *h, uint32_t slot, float *out);
 /* Whether fine distances are other than those by code. */
 static inline bool hnsw_is_refinable(const struct kith_hnsw *h, const struct target *target)

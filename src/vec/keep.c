@@ -11,7 +11,6 @@
  * In steps of the code, code + rest is the middle of a bin: with b bits, code + (r + 0.5) / 2^b - 0.5. */
 #include "vec/index.h"
 #include "vec/kernels_pack.h"
-#include "vec/rotation.h"
 
 #include <float.h>
 #include <math.h>
@@ -161,13 +160,14 @@ static void decode_residual(const struct kith_hnsw *h, uint32_t slot, float *out
             out[i] = ((const int8_t *)code)[i] + (out[i] + 0.5f) / 4 - 0.5f;
         return;
     }
+    float zero = code_is_unsigned(h, slot) ? 0 : I4_ZERO;
     hnsw_unpack(kith_unpack_u4, row, dim, out);
     for (uint32_t at = 0; at < dim;) { /* a block of 128 at a time, as they are packed */
         float values[128];
         uint32_t count = at + 128 < dim ? 128 : dim - at;
         hnsw_unpack(kith_unpack_u4, (const uint8_t *)code + at / 2, count, values);
         for (uint32_t i = 0; i < count; i++)
-            out[at + i] = values[i] - I4_ZERO + (out[at + i] + 0.5f) / 16 - 0.5f;
+            out[at + i] = values[i] - zero + (out[at + i] + 0.5f) / 16 - 0.5f;
         at += count;
     }
 }
@@ -176,7 +176,6 @@ void hnsw_kept_vector(const struct kith_hnsw *h, uint32_t slot, float *out)
 {
     uint32_t dim = h->options.dim;
     const void *row = row_at(h, slot);
-    float norm = element_at(h, slot)->norm, gain = norm;
     switch (h->options.keep) {
     case KITH_HNSW_KEEP_RESIDUAL:
         decode_residual(h, slot, out);
@@ -186,18 +185,12 @@ void hnsw_kept_vector(const struct kith_hnsw *h, uint32_t slot, float *out)
         break;
     default:
         memcpy(out, row, dim * sizeof *out);
-        if (h->options.metric == KITH_HNSW_L2SQ)
-            return;
-        break;
+        return;
     }
-    if (has_scale(h->options.keep)) {
-        float cut = norm_for_products(h, norm);
-        gain = cut > 0 ? kept_scale(h, slot) / cut * norm : 0;
-    }
+    float cut = norm_for_products(h, element_at(h, slot)->norm);
+    float gain = cut > 0 ? kept_scale(h, slot) / cut : 0;
     for (uint32_t i = 0; i < dim; i++)
         out[i] *= gain;
-    if (h->rotation && h->options.keep == KITH_HNSW_KEEP_RESIDUAL)
-        kith_rotation_undo(h->rotation, out, out);
 }
 
 /* ---- distances ---- */
@@ -221,8 +214,9 @@ static float residual_product(const struct kith_hnsw *h, const struct fine *q, u
         float low = (float)kernels->dot_i8_u2(q->low, row, dim) - 1.5f * (float)q->low_sum;
         return kernels->dot_f32_i8(q->unit, code, dim) + q->step * (rest + low / 256) / 4;
     }
-    float whole = (float)(kernels->dot_i8_u4(q->code, code, dim) - I4_ZERO * q->code_sum);
-    float whole_low = (float)(kernels->dot_i8_u4(q->low, code, dim) - I4_ZERO * q->low_sum);
+    int32_t zero = code_is_unsigned(h, slot) ? 0 : I4_ZERO;
+    float whole = (float)(kernels->dot_i8_u4(q->code, code, dim) - zero * q->code_sum);
+    float whole_low = (float)(kernels->dot_i8_u4(q->low, code, dim) - zero * q->low_sum);
     float rest = (float)kernels->dot_i8_u4(q->code, row, dim) - 7.5f * (float)q->code_sum;
     float rest_low = (float)kernels->dot_i8_u4(q->low, row, dim) - 7.5f * (float)q->low_sum;
     return q->step * (whole + whole_low / 256 + (rest + rest_low / 256) / 16);

@@ -2,9 +2,9 @@
  * What a record says of others (its links) may be out of date by the time it is read; restore_finish keeps
  * what holds.
  *
- *     header    u8 version; varint dim; u8 codes, metric, keep, layout; varint m, ef_construction; u64 seed, added;
+ *     header    u8 version; varint dim; u8 codes, metric, keep, layout, plain; varint m, ef_construction; u64 seed, added;
  *               varint slot end
- *     element   u8 top level, | 0x80 when linked; f32 norm; f32 1 / sum of magnitudes (BIN only); the code; what is
+ *     element   u8 top level, | 0x80 when linked; f32 norm; f32 form (I4, BIN only); the code; what is
  *               kept (keep.c); linked: for each level from 0: varint count, u32 slots
  *
  * All little-endian. Restored bytes are not trusted: each number is checked before it is used. */
@@ -21,9 +21,14 @@
 #error "codes are kept in memory as they are saved: little-endian"
 #endif
 
-enum { VERSION = 2, LINKED_BIT = 0x80, SLOTS_AT_LEAST = 1 << 22, SLOTS_GROW = 4 };
+enum { VERSION = 3, LINKED_BIT = 0x80, SLOTS_AT_LEAST = 1 << 22, SLOTS_GROW = 4 };
 
 /* ---- saving ---- */
+
+static bool has_form(const struct kith_hnsw *h)
+{
+    return h->options.codes == KITH_HNSW_I4 || h->options.codes == KITH_HNSW_BIN;
+}
 
 void kith_hnsw_save_header(const struct kith_hnsw *h, struct kith_buf *out)
 {
@@ -33,6 +38,7 @@ void kith_hnsw_save_header(const struct kith_hnsw *h, struct kith_buf *out)
     kith_buf_append_char(out, (char)h->options.metric);
     kith_buf_append_char(out, (char)h->options.keep);
     kith_buf_append_char(out, (char)h->options.layout);
+    kith_buf_append_char(out, (char)h->plain);
     kith_buf_append_varint(out, h->options.m);
     kith_buf_append_varint(out, h->options.ef_construction);
     kith_buf_append_u64(out, h->options.seed);
@@ -68,9 +74,9 @@ void kith_hnsw_save_element(const struct kith_hnsw *h, uint32_t slot, struct kit
     bool linked = (flags & FLAG_STATE) == SLOT_LINKED;
     kith_buf_append_char(out, (char)(flags_level(flags) | (linked ? LINKED_BIT : 0)));
     kith_buf_append(out, &e->norm, sizeof e->norm);
-    if (h->options.codes == KITH_HNSW_BIN) {
-        float factor = hnsw_bin_factor(h, slot);
-        kith_buf_append(out, &factor, sizeof factor);
+    if (has_form(h)) {
+        float form = hnsw_form(h, slot);
+        kith_buf_append(out, &form, sizeof form);
     }
     kith_buf_append(out, code_at(h, slot), h->code_bytes);
     struct kith_slice kept = hnsw_kept(h, slot);
@@ -94,10 +100,12 @@ int kith_hnsw_restore_open(struct kith_hnsw **out, struct kith_slice header,
     o.metric = (enum kith_hnsw_metric)kith_reader_u8(&r);
     o.keep = (enum kith_hnsw_keep)kith_reader_u8(&r);
     o.layout = (enum kith_hnsw_layout)kith_reader_u8(&r);
+    uint8_t plain = kith_reader_u8(&r);
     uint64_t m = kith_reader_varint(&r), ef = kith_reader_varint(&r);
     o.seed = kith_reader_u64(&r);
     uint64_t added = kith_reader_u64(&r), end = kith_reader_varint(&r);
-    if (r.failed || version != VERSION || o.keep == KITH_HNSW_KEEP_DEFAULT || r.length ||
+    if (r.failed || version != VERSION || o.keep == KITH_HNSW_KEEP_DEFAULT ||
+        plain > (o.codes == KITH_HNSW_I4 ? PLAIN_YES : PLAIN_UNKNOWN) || r.length ||
         dim > KITH_HNSW_DIM_MAX || m < KITH_HNSW_M_MIN || m > KITH_HNSW_M_MAX || ef < 1 ||
         ef > KITH_HNSW_EF_MAX || end > SLOT_MAX)
         return KITH_ECORRUPT;
@@ -108,6 +116,7 @@ int kith_hnsw_restore_open(struct kith_hnsw **out, struct kith_slice header,
     if (rc != KITH_OK)
         return rc == KITH_EINVAL ? KITH_ECORRUPT : rc;
     (*out)->added = added;
+    (*out)->plain = plain;
     if (end > LINK_WIDE_FROM)
         hnsw_links_widen(*out); /* nothing is there that it could fail for */
     uint64_t limit = end > SLOTS_AT_LEAST / SLOTS_GROW ? end * SLOTS_GROW : SLOTS_AT_LEAST;
@@ -118,7 +127,7 @@ int kith_hnsw_restore_open(struct kith_hnsw **out, struct kith_slice header,
 struct record {
     bool linked;
     unsigned level;
-    float norm, bin_factor;
+    float norm, form;
     struct kith_slice code, kept;
     struct kith_slice links[KITH_HNSW_LEVEL_MAX + 1];
 };
@@ -139,12 +148,12 @@ static bool parse(const struct kith_hnsw *h, struct kith_slice bytes, struct rec
     record->linked = first & LINKED_BIT;
     record->level = first & ~LINKED_BIT;
     record->norm = reader_float(&r);
-    record->bin_factor = h->options.codes == KITH_HNSW_BIN ? reader_float(&r) : 0;
+    record->form = has_form(h) ? reader_float(&r) : 1;
     record->code = kith_reader_bytes(&r, h->code_bytes);
     record->kept = kith_reader_bytes(&r, h->kept_bytes);
     /* Comparisons that NaN fails. */
     if (r.failed || record->level > KITH_HNSW_LEVEL_MAX || !(record->norm >= 0 && record->norm <= FLT_MAX) ||
-        !(record->bin_factor >= 0 && record->bin_factor <= 2) || !hnsw_code_is_sound(h, record->code) ||
+        !hnsw_form_is_sound(h, record->form) || !hnsw_code_is_sound(h, record->code) ||
         !hnsw_kept_is_sound(h, record->kept, record->norm))
         return false;
     for (unsigned level = 0; record->linked && level <= record->level; level++) {
@@ -169,7 +178,7 @@ int kith_hnsw_restore_element(struct kith_hnsw *h, uint32_t slot, struct kith_sl
     int rc = hnsw_slot_take_at(h, record.level, slot);
     if (rc != KITH_OK)
         return rc;
-    hnsw_store_saved(h, slot, record.norm, record.bin_factor, record.code, record.kept);
+    hnsw_store_saved(h, slot, record.norm, record.form, record.code, record.kept);
     hnsw_user_set(h, slot, user);
     for (unsigned level = 0; record.linked && level <= record.level; level++) {
         struct links links = links_at(h, slot, level);
