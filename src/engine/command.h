@@ -108,6 +108,7 @@ struct kith_deferred {
      * all of them, then 1 for all. */
     void (*prefetch)(struct kith_deferred *deferred, int stage);
     bool alone;  /* may take long: not to be put into one task with others */
+    bool again;  /* set by task.run of what is alone: it made way, and is to run once more */
     void *owner; /* the driver's, free for its use */
 };
 

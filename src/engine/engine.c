@@ -211,7 +211,10 @@ void kith_engine_execute(struct kith_engine *engine, const struct kith_admitted 
     if (deferred) {
         *deferred = call.deferred;
     } else if (call.deferred) {
-        call.deferred->task.run(&call.deferred->task);
+        do {
+            call.deferred->again = false;
+            call.deferred->task.run(&call.deferred->task);
+        } while (call.deferred->again);
         call.deferred->finish(call.deferred, reply);
         call.deferred->close(call.deferred);
     }

@@ -95,6 +95,8 @@ void kith_vset_schedule(struct kith_vset *vset);
 void kith_vset_search_begin(struct kith_vset *vset);
 void kith_vset_search_start(struct kith_vset *vset);
 void kith_vset_search_end(struct kith_vset *vset);
+/* Others wait for a worker: what is long makes way. Any thread. */
+bool kith_vset_searches_wait(const struct kith_vset *vset);
 /* Tasks of a search beside the driver's own: at most worker_count are of use at once. Whoever submits one calls task_done
  * from its `done`. */
 unsigned kith_vset_worker_count(const struct kith_vset *vset);

@@ -260,6 +260,12 @@ void kith_vset_search_start(struct kith_vset *vset)
     atomic_fetch_sub_explicit(&vset->engine->background.searches_waiting, 1, memory_order_relaxed);
 }
 
+bool kith_vset_searches_wait(const struct kith_vset *vset)
+{
+    const struct kith_background *background = &vset->engine->background;
+    return atomic_load_explicit(&background->searches_waiting, memory_order_relaxed) > 0;
+}
+
 void kith_vset_search_end(struct kith_vset *vset)
 {
     struct kith_engine *engine = vset->engine;

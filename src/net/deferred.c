@@ -122,7 +122,14 @@ static void after_finished(struct kith_connection *connection)
 
 static void on_task_done(struct kith_task *task)
 {
-    after_finished(mark_finished((struct kith_deferred *)task));
+    struct kith_deferred *deferred = (struct kith_deferred *)task;
+    const struct deferred_slot *slot = deferred->owner;
+    if (deferred->again && !(slot->connection->flags & CONNECTION_CLOSING)) {
+        deferred->again = false;
+        kith_executor_submit(&slot->connection->server->executor, task);
+        return;
+    }
+    after_finished(mark_finished(deferred));
 }
 
 static void run_group(struct kith_task *task)

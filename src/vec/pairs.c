@@ -278,7 +278,7 @@ static int append_partners(struct kith_hnsw_pairs *p)
         p->pairs[p->count++] = make_pair(p, w->owner, w->near[i].slot, w->near[i].distance);
     if (p->count < p->options.count)
         return KITH_OK;
-    p->cursor = (uint64_t)w->owner << CURSOR_BITS | (w->near[w->near_count - 1].slot + 1);
+    p->cursor = kith_hnsw_pairs_cursor(&p->pairs[p->count - 1]);
     p->phase = PAIRS_DONE;
     return KITH_OK;
 }

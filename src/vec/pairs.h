@@ -33,12 +33,18 @@ struct kith_hnsw_pairs_options {
 
 struct kith_hnsw_pair {
     float distance;
-    uint32_t a, b;                       /* slots */
+    uint32_t a, b;                       /* slots; a is the owner */
     uint32_t generation_a, generation_b; /* kith_hnsw_generation() when found */
 };
 
+/* Of pages: what goes on behind this pair of one. */
+static inline uint64_t kith_hnsw_pairs_cursor(const struct kith_hnsw_pair *pair)
+{
+    return (uint64_t)pair->a << 31 | (pair->b + 1);
+}
+
 struct kith_hnsw_pairs_result {
-    const struct kith_hnsw_pair *pairs; /* with top: the nearest first */
+    const struct kith_hnsw_pair *pairs; /* with top: the nearest first, and a few to spare */
     uint32_t count;                     /* may be below the page's, even 0, before the last page */
     uint64_t cursor;                    /* of the next page; 0: there is none */
     uint64_t evaluations;               /* distances computed by code */

@@ -461,6 +461,12 @@ const struct kith_command kith_vset_commands[] = {
      .syntax = "key [REDUCE dim:integer] " SET_OPTIONS " [EF build-exploration-factor:integer] [M numlinks:integer] "
                "ELEMENTS count:integer (FP32 vector | VALUES num:integer value:double [value:double ...]) element [SETATTR attributes]",
      .handler = kith_vmadd_command},
+    {ROW("vpairs", -4, KITH_CMD_READONLY | KITH_CMD_DEFERS, "RO access"), .since = "kith 0.1",
+     .complexity = "O(n) for n elements, and for each near pair about as much as for an element; with SAMPLE O(n) a sampled element",
+     .summary = "Returns the pairs of elements that are at least so similar, page by page, or the most similar pairs.",
+     .syntax = "key (MINSCORE score:double [CURSOR cursor:integer] [COUNT num:integer] [SAMPLE elements:integer] | TOP num:integer) "
+               "[FILTER expression] [WITHSCORES]",
+     .handler = kith_vpairs_command},
     {ROW("vrandmember", -2, KITH_CMD_READONLY, "RO access"), .since = "8.0.0", .complexity = "O(m) for m elements returned, O(n) when they must differ",
      .summary = "Returns random elements: distinct ones for a positive count, with repetition for a negative.",
      .syntax = "key [count:integer]", .handler = vrandmember_command},

@@ -65,5 +65,6 @@ void kith_vmadd_command(struct kith_call *call);
 void kith_vrem_command(struct kith_call *call);
 void kith_vsetattr_command(struct kith_call *call);
 void kith_vsim_command(struct kith_call *call);
+void kith_vpairs_command(struct kith_call *call);
 
 #endif

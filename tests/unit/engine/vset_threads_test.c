@@ -20,6 +20,7 @@ enum { WORKERS = 3, ROUNDS = 4000, ELEMENTS = 1500 };
 struct pending {
     struct pending *next;
     struct kith_deferred *deferred;
+    struct kith_pool *pool;
     bool finished;
 };
 
@@ -37,7 +38,14 @@ static void wake(void *arg)
 static void search_done(struct kith_task *task)
 {
     struct kith_deferred *deferred = (struct kith_deferred *)task;
-    ((struct pending *)deferred->owner)->finished = true;
+    struct pending *pending = deferred->owner;
+    if (deferred->again) {
+        struct kith_executor executor = kith_pool_executor(pending->pool);
+        deferred->again = false;
+        kith_executor_submit(&executor, task);
+        return;
+    }
+    pending->finished = true;
 }
 
 static void open_world(struct world *world)
@@ -100,6 +108,7 @@ static void search(struct world *world, char *line)
     struct pending *pending = calloc(1, sizeof *pending);
     assert_non_null(pending);
     pending->deferred = deferred;
+    pending->pool = world->pool;
     pending->next = world->first;
     world->first = pending;
     world->in_flight++;
@@ -149,6 +158,15 @@ static void random_step(struct world *world, struct fixture *plain, struct kith_
             snprintf(line, sizeof line, "VADD k%u VALUES 4 %d %d %d %d e%u", key, v[0], v[1], v[2], v[3],
                      element);
         break;
+    case 6:
+        if (element % 10 == 0) {
+            static const char *const kinds[] = {"TOP 20 WITHSCORES", "MINSCORE 0.99 COUNT 20",
+                                                "MINSCORE 0.999 SAMPLE 10", "TOP 5 FILTER .n>100"};
+            snprintf(line, sizeof line, "VPAIRS k%u %s", key, kinds[element / 10 % 4]);
+            search(world, line);
+            return;
+        }
+        /* fallthrough */
     default:
         snprintf(line, sizeof line, "VADD k%u VALUES 4 %d %d %d %d e%u SETATTR {\"n\":%d}", key, v[0], v[1],
                  v[2], v[3], element, v[0]);
