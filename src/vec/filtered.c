@@ -17,6 +17,10 @@ static bool is_over(const struct search *search)
     const struct pool *pool = &search->scratch->pool, *found = &search->scratch->found;
     if (pool->next == pool->count || search->filter_spent)
         return true;
+    if (search->stop.k && found->count >= search->stop.k &&
+        pool->items[pool->next].distance >
+            stop_bound(search->stop, found->items[search->stop.k - 1].distance))
+        return true;
     return found->count == found->capacity &&
            pool->items[pool->next].distance > found->items[found->count - 1].distance;
 }

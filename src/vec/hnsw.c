@@ -2,6 +2,7 @@
  * side; the work is in the other files (index.h says which). */
 #include "vec/hnsw.h"
 
+#include "vec/calibrate_internal.h"
 #include "vec/index.h"
 
 #include <math.h>
@@ -105,6 +106,7 @@ void kith_hnsw_close(struct kith_hnsw *h)
         hnsw_scratch_close(atomic_load(&h->scratches[i]));
     free(atomic_load(&h->ring));
     hnsw_repair_fini(h);
+    hnsw_calibration_close(atomic_load(&h->calibration));
     for (size_t i = 0; i < h->retired_count; i++) {
         if (h->retired[i].bytes)
             region_free(h->retired[i].memory, h->retired[i].bytes);

@@ -145,15 +145,18 @@ enum kith_hnsw_way {
 };
 
 struct kith_hnsw_query {
-    const float *vector;      /* dim finite values, need not be normalised; NULL: the code of `slot` */
-    uint32_t slot;            /* where vector is NULL: an element in use (its caller must keep it so) */
-    uint32_t k;               /* results wanted; 0 gives none */
-    uint32_t ef;              /* effort: candidates kept; 0: as much as k needs, 100 at least */
-    bool exact;               /* look at every element, by the finest that is kept of it */
-    bool by_codes;            /* with exact: keep the ef nearest by code, then rank these as a walk's: what a
+    const float *vector; /* dim finite values, need not be normalised; NULL: the code of `slot` */
+    uint32_t slot;       /* where vector is NULL: an element in use (its caller must keep it so) */
+    uint32_t k;          /* results wanted; 0 gives none */
+    uint32_t ef;         /* effort: candidates kept; 0: as much as k needs, 100 at least */
+    float recall;        /* > 0: the effort that gives this recall (calibrate.h), `ef` being the most then */
+    uint32_t recall_k;   /* of so many nearest; 0: of k */
+    bool of_element;     /* the vector is an element's: not one to calibrate by */
+    bool exact;          /* look at every element, by the finest that is kept of it */
+    bool by_codes;       /* with exact: keep the ef nearest by code, then rank these as a walk's: what a
                                  graph without faults would find */
-    bool timed;               /* fill the profile's times and path */
-    float max_distance;       /* leave out what is farther; <= 0: no bound (an exact match only: FLT_MIN) */
+    bool timed;          /* fill the profile's times and path */
+    float max_distance;  /* leave out what is farther; <= 0: no bound (an exact match only: FLT_MIN) */
     kith_hnsw_filter *filter; /* NULL: all */
     void *filter_context;
     enum kith_hnsw_way way;
@@ -179,6 +182,9 @@ struct kith_hnsw_profile {
     uint32_t tail;         /* of the evaluations, in the unlinked tail */
     uint32_t descend_hops; /* of the hops, above level 0 */
     uint32_t ef;           /* candidates kept, as it turned out */
+    float slack;           /* by the query's recall (calibrate.h); 0 by ef, or when a scan was chosen */
+    float recall; /* expected: what was asked for or, when that is out of reach, less; 0: by ef, or the set
+                              is not calibrated yet */
     uint32_t filter_calls, filter_passes;
     uint32_t mmr_evaluations; /* distances between candidates */
     /* The way down: path[i] is the node where the search began on level path_count - 1 - i, path[0] the entry

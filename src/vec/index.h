@@ -71,10 +71,24 @@ struct candidate {
 };
 
 /* Sorted, nearest first, at most `capacity`. */
+/* When a walk ends before its pool is expanded: candidates farther than factor * the k-th best (or `least`, when that
+ * is nearer) + offset are not looked at (calibrate.h). k 0: never. */
+struct stop {
+    uint32_t k;
+    float factor, offset, least;
+};
+
+static inline float stop_bound(struct stop stop, float kth)
+{
+    return stop.factor * (kth < stop.least ? stop.least : kth) + stop.offset;
+}
+
 struct pool {
     struct candidate *items;
     uint32_t count, capacity, room; /* room: allocated */
     uint32_t next;                  /* all before it are expanded */
+    float bound;                    /* no candidate is farther; see `stop` */
+    struct stop stop;
 };
 
 /* A query in full, to rank by what is kept beside the codes (keep.c). */
@@ -202,6 +216,8 @@ enum plain {
 typedef void hnsw_distances_fn(const struct kith_hnsw *h, const struct target *target, const uint32_t *slots,
                                uint32_t count, float *out);
 
+struct hnsw_calibration;
+
 struct kith_hnsw {
     struct kith_hnsw_options options; /* keep: never the default */
     const struct kith_kernels *kernels;
@@ -225,6 +241,7 @@ struct kith_hnsw {
     _Atomic uint64_t live, tail_count, removed_count, bytes;
     struct epoch epoch;
     _Atomic(struct scratch *) scratches[SCRATCH_MAX];
+    _Atomic(struct hnsw_calibration *) calibration; /* NULL: no search has named a recall */
     _Atomic uint32_t scratch_count;
     _Atomic uint64_t scratch_bytes;
     _Atomic(struct tail_ring *) ring;

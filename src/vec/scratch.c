@@ -3,6 +3,7 @@
  * with others. */
 #include "vec/index.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +146,8 @@ int hnsw_pool_reserve(struct kith_hnsw *h, struct pool *pool, uint32_t capacity)
     }
     pool->capacity = capacity;
     pool->count = pool->next = 0;
+    pool->bound = INFINITY;
+    pool->stop = (struct stop){0};
     return KITH_OK;
 }
 

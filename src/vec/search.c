@@ -2,6 +2,7 @@
  * codes with codes; the few nearest are then compared once more with the query itself, before it was rounded
  * to a code. */
 #include "vec/search.h"
+#include "vec/calibrate_internal.h"
 #include "vec/index.h"
 
 #include <stdlib.h>
@@ -106,6 +107,7 @@ static int search_graph(struct search *search, struct pool **result)
     int rc = hnsw_scratch_prepare(search->h, s, effort(search->h, search->ef));
     if (rc != KITH_OK)
         return rc;
+    s->pool.stop = search->stop;
     rc = hnsw_search_seed(search);
     if (rc != KITH_OK)
         return rc;
@@ -136,8 +138,9 @@ static int search_chosen_way(struct search *search, struct pool **result)
 {
     const struct kith_hnsw_query *q = search->query;
     bool bounded = q->filter && search->filter_left < search->n;
-    bool scan = q->exact || search->k > WALK_EF_MAX ||
-                (!bounded && (search->ef > WALK_EF_MAX || search->ef >= search->n / SCAN_BELOW));
+    bool scan =
+        q->exact || search->k > WALK_EF_MAX || (q->recall > 0 && !hnsw_search_by_recall(search)) ||
+        (!bounded && !search->stop.k && (search->ef > WALK_EF_MAX || search->ef >= search->n / SCAN_BELOW));
     uint32_t passes = PROBE;
     if (!scan && q->filter && !bounded)
         passes = probe(search);

@@ -14,6 +14,7 @@ struct search {
     uint64_t filter_left; /* calls of the filter that are still allowed */
     bool filter_spent;
     uint32_t k, ef;
+    struct stop stop;  /* by the query's recall */
     uint32_t start;    /* where the walk began, when the tail has it too; else KITH_HNSW_NONE */
     uint64_t clock_ns; /* when the phase that runs began; only when the query is timed */
 };

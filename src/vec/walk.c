@@ -39,12 +39,23 @@ bool hnsw_pool_insert(struct pool *pool, float distance, uint32_t slot)
     return true;
 }
 
+/* Drops candidates that the pool's stop rules out, now that its k-th best is nearer. */
+static inline void pool_tighten(struct pool *pool)
+{
+    if (!pool->stop.k || pool->count < pool->stop.k)
+        return;
+    pool->bound = stop_bound(pool->stop, pool->items[pool->stop.k - 1].distance);
+    while (pool->count > pool->stop.k && pool->items[pool->count - 1].distance > pool->bound)
+        pool->count--;
+    pool->next = pool->next < pool->count ? pool->next : pool->count;
+}
+
 /* Takes the nearest that is not expanded yet; false when there is none. */
 static inline bool pool_expand_next(struct pool *pool, uint32_t *slot)
 {
     while (pool->next < pool->count && pool->items[pool->next].slot & EXPANDED)
         pool->next++;
-    if (pool->next == pool->count)
+    if (pool->next == pool->count || pool->items[pool->next].distance > pool->bound)
         return false;
     *slot = pool->items[pool->next].slot;
     pool->items[pool->next++].slot |= EXPANDED;
@@ -92,12 +103,14 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
                 /* the last one found first: among equals that leads to the newest, with room */
                 distance = equal_distance(zeros);
             }
-            if (pool->count < pool->capacity || distance < pool->items[pool->count - 1].distance) {
+            if (distance <= pool->bound &&
+                (pool->count < pool->capacity || distance < pool->items[pool->count - 1].distance)) {
                 hnsw_pool_insert(pool, distance, s->gathered[i]);
                 if (level == 0)
                     prefetch_links(h, s->gathered[i]);
             }
         }
+        pool_tighten(pool);
     }
 }
 
