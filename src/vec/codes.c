@@ -110,18 +110,9 @@ void hnsw_codes_fini(struct kith_hnsw *h)
 
 /* Scaled to length 1 in out (may be the same array); returns the length. The sum is taken in double: squares
  * of large floats do not fit a float. */
-static float normalise(const float *vector, uint32_t dim, float *out)
+static float normalise(const struct kith_kernels *kernels, const float *vector, uint32_t dim, float *out)
 {
-    double sums[8] = {0}, sum = 0;
-    uint32_t d = 0;
-    for (; d + 8 <= dim; d += 8)
-        for (uint32_t i = 0; i < 8; i++)
-            sums[i] += (double)vector[d + i] * vector[d + i];
-    for (; d < dim; d++)
-        sum += (double)vector[d] * vector[d];
-    for (uint32_t i = 0; i < 8; i++)
-        sum += sums[i];
-    double exact = sqrt(sum);
+    double exact = sqrt(kernels->sum_squares(vector, dim));
     float norm = exact < FLT_MAX ? (float)exact : FLT_MAX;
     if (norm == FLT_MAX || norm == 0) {
         for (uint32_t i = 0; i < dim; i++)
@@ -133,53 +124,26 @@ static float normalise(const float *vector, uint32_t dim, float *out)
     return norm;
 }
 
-static float largest_magnitude(const float *unit, uint32_t dim)
+/* Returns the size of a step. */
+static float encode_i8(const struct kith_kernels *kernels, const float *unit, uint32_t dim, int8_t *code)
 {
-    int32_t most = 0; /* magnitudes compare as integers, which compilers turn into vectors */
-    for (uint32_t i = 0; i < dim; i++) {
-        int32_t bits;
-        memcpy(&bits, &unit[i], sizeof bits);
-        bits &= INT32_MAX;
-        most = bits > most ? bits : most;
-    }
-    float range;
-    memcpy(&range, &most, sizeof range);
-    return range;
-}
-
-/* Returns the size of a step. Rounding half away from zero is adding a half with the sign, and cutting. */
-static float encode_i8(const float *unit, uint32_t dim, int8_t *code)
-{
-    float range = largest_magnitude(unit, dim), factor = range > 0 ? 127 / range : 0;
-    for (uint32_t i = 0; i < dim; i++) {
-        float scaled = unit[i] * factor;
-        code[i] = (int8_t)(int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
-    }
+    float range = kernels->largest(unit, dim);
+    kernels->to_steps(unit, range > 0 ? 127 / range : 0, -127, 127, code, dim);
     return range / 127;
 }
 
 /* What an int8 code is off by, in 256ths of its step. */
-static void encode_low(const float *unit, uint32_t dim, const int8_t *code, float step, int8_t *low)
+static void encode_low(const struct kith_kernels *kernels, const float *unit, uint32_t dim,
+                       const int8_t *code, float step, int8_t *low)
 {
-    float factor = step > 0 ? 256 / step : 0;
-    for (uint32_t i = 0; i < dim; i++) {
-        float off = unit[i] * factor - 256 * (float)code[i];
-        off = off < -127 ? -127 : off > 127 ? 127 : off;
-        low[i] = (int8_t)(int32_t)(off + (off < 0 ? -0.5f : 0.5f));
-    }
+    kernels->to_fine_steps(unit, step > 0 ? 256 / step : 0, code, low, dim);
 }
 
 /* least: what code 0 stands for. */
-static void encode_i4_with(const float *unit, uint32_t dim, float step, int least, int8_t *code)
+static void encode_i4_with(const struct kith_kernels *kernels, const float *unit, uint32_t dim, float step,
+                           int least, int8_t *code)
 {
-    float factor = step > 0 ? 1 / step : 0;
-    for (uint32_t i = 0; i < dim; i++) {
-        float scaled = unit[i] * factor;
-        scaled = scaled < (float)least          ? (float)least
-                 : scaled > (float)(least + 15) ? (float)(least + 15)
-                                                : scaled;
-        code[i] = (int8_t)(int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
-    }
+    kernels->to_steps(unit, step > 0 ? 1 / step : 0, (float)least, (float)(least + 15), code, dim);
 }
 
 /* The square of the cosine between a vector of length 1 and its code. */
@@ -196,20 +160,21 @@ static double code_quality(const float *unit, uint32_t dim, const int8_t *code)
 
 /* Values to code, from `least` on; returns the step. Cutting off the largest few makes the steps of all others smaller;
  * but what is kept below the code cannot mend what was cut off. */
-static float encode_i4(const float *unit, uint32_t dim, bool cut, int least, int8_t *code)
+static float encode_i4(const struct kith_kernels *kernels, const float *unit, uint32_t dim, bool cut,
+                       int least, int8_t *code)
 {
-    float range = largest_magnitude(unit, dim), most = range / ((float)(least + 15) + 0.5f), best = most;
+    float range = kernels->largest(unit, dim), most = range / ((float)(least + 15) + 0.5f), best = most;
     double best_quality = -1;
     for (int i = 0; cut && i < I4_STEPS_TRIED; i++) {
         float step = most * (1 - 0.07f * (float)i);
-        encode_i4_with(unit, dim, step, least, code);
+        encode_i4_with(kernels, unit, dim, step, least, code);
         double quality = code_quality(unit, dim, code);
         if (quality > best_quality) {
             best_quality = quality;
             best = step;
         }
     }
-    encode_i4_with(unit, dim, best, least, code);
+    encode_i4_with(kernels, unit, dim, best, least, code);
     return best;
 }
 
@@ -307,7 +272,7 @@ void hnsw_store(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const flo
     void *code = region_at(&h->codes, slot);
     int8_t *values = s->query_code;
     uint8_t *packed = (uint8_t *)values + align64(dim);
-    float norm = normalise(vector, dim, s->query_unit), form = 1, step = 0;
+    float norm = normalise(h->kernels, vector, dim, s->query_unit), form = 1, step = 0;
     if (h->options.codes == KITH_HNSW_I4 && h->plain == PLAIN_UNKNOWN)
         h->plain = has_negative(vector, dim) ? PLAIN_NO : PLAIN_YES;
     const float *unit = rotate(h, s);
@@ -324,11 +289,11 @@ void hnsw_store(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const flo
         h->kernels->to_bf16(unit, code, dim);
         break;
     case KITH_HNSW_I8:
-        step = encode_i8(unit, dim, code);
+        step = encode_i8(h->kernels, unit, dim, code);
         values = code;
         break;
     case KITH_HNSW_I4:
-        step = encode_i4(unit, dim, h->options.keep != KITH_HNSW_KEEP_RESIDUAL, least, values);
+        step = encode_i4(h->kernels, unit, dim, h->options.keep != KITH_HNSW_KEEP_RESIDUAL, least, values);
         pack_i4(values, dim, least, packed, code);
         form = least == 0 && norm > 0 ? -1 : 1;
         break;
@@ -471,7 +436,7 @@ static void set_planes(const struct kith_hnsw *h, struct scratch *s, const float
     uint32_t dim = h->options.dim;
     uint8_t *planes = s->query_code, *zeros = planes + kith_planes_bytes(dim);
     uint8_t *values = zeros + align64(h->code_bytes);
-    float range = largest_magnitude(unit, dim), step = range / (PLANES_MOST * 0.5f);
+    float range = h->kernels->largest(unit, dim), step = range / (PLANES_MOST * 0.5f);
     float factor = step > 0 ? 1 / step : 0;
     int32_t sum = 0;
     for (uint32_t i = 0; i < dim; i++) {
@@ -519,10 +484,10 @@ static void set_fine(const struct kith_hnsw *h, struct scratch *s, const float *
         return;
     fine->code = code;
     fine->low = low;
-    fine->step = encode_i8(unit, dim, code);
+    fine->step = encode_i8(h->kernels, unit, dim, code);
     fine->code_sum = h->kernels->sum_i8(code, dim);
     if (h->options.keep == KITH_HNSW_KEEP_RESIDUAL) {
-        encode_low(unit, dim, code, fine->step, low);
+        encode_low(h->kernels, unit, dim, code, fine->step, low);
         fine->low_sum = h->kernels->sum_i8(low, dim);
     }
 }
@@ -530,7 +495,7 @@ static void set_fine(const struct kith_hnsw *h, struct scratch *s, const float *
 struct target hnsw_query_target(const struct kith_hnsw *h, struct scratch *s, const float *vector)
 {
     struct fine *fine = &s->fine;
-    float norm = normalise(vector, h->options.dim, s->query_unit);
+    float norm = normalise(h->kernels, vector, h->options.dim, s->query_unit);
     const float *unit = rotate(h, s);
     struct target t = {.wide = true, .scale = norm_for_products(h, norm), .fine = fine};
     set_equal_range(h, &t, norm);

@@ -63,6 +63,17 @@ struct kith_kernels {
     void (*to_bf16)(const float *in, uint16_t *out, size_t dim);
     void (*from_bf16)(const uint16_t *in, float *out, size_t dim);
 
+    /* ---- float32 to steps of one size: the same bits from every form, in any order of their work ----
+     * sum_squares   in double, of each eighth dimension first; then those sums
+     * largest       the largest magnitude; a NaN counts as more than infinity
+     * to_steps      in * factor, no less than `least` and no more than `most` (in [-128, 127]), to the nearest, halves
+     *               away from zero; not for NaN
+     * to_fine_steps what to_steps left, 256 times as fine: in * factor - 256 * steps, within 127, rounded likewise */
+    double (*sum_squares)(const float *a, size_t dim);
+    float (*largest)(const float *a, size_t dim);
+    void (*to_steps)(const float *in, float factor, float least, float most, int8_t *out, size_t dim);
+    void (*to_fine_steps)(const float *in, float factor, const int8_t *steps, int8_t *out, size_t dim);
+
     /* ---- int8 (in [-127, 127]) with int8, u4 (0 to 15), u2 (0 to 3) ----
      * Codes are unsigned: with code value n for (n - 8), sum(q * (n - 8)) = dot_i8_u4(q, n) - 8 * sum_i8(q), and the
      * second sum is taken once a query. */

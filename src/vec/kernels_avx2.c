@@ -8,6 +8,7 @@
 #define COMMON                                                                                               \
     FLOAT_KERNELS(KERNEL_ROW, avx2)                                                                          \
     HALF_KERNELS(KERNEL_ROW, avx2)                                                                           \
+    STEP_KERNELS(KERNEL_ROW, avx2)                                                                           \
     BF16_KERNELS(KERNEL_ROW, avx2)                                                                           \
     BIT_KERNELS(KERNEL_ROW, avx2)                                                                            \
     TURN_KERNELS(KERNEL_ROW, avx2)

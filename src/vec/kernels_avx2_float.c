@@ -1,4 +1,4 @@
-/* AVX2: products and squared distances of floats, and products of floats and bytes. */
+/* AVX2: products and squared distances of floats, and products of floats and bytes; floats to steps. */
 #if defined(__x86_64__)
 #include "vec/kernels_avx2.h"
 
@@ -91,5 +91,8 @@ TARGET void avx2_dot_f32_i8_4(const float *q, const int8_t *const v[4], size_t d
     for (int k = 0; k < 4; k++)
         out[k] = avx2_dot_f32_i8(q, v[k], dim);
 }
+
+#define STEPS(kernel) avx2_##kernel
+#include "vec/kernels_steps.h"
 
 #endif

@@ -8,6 +8,7 @@
 #define COMMON                                                                                               \
     FLOAT_KERNELS(KERNEL_ROW, avx512)                                                                        \
     HALF_KERNELS(KERNEL_ROW, avx512)                                                                         \
+    STEP_KERNELS(KERNEL_ROW, avx512)                                                                         \
     BYTE_KERNELS(KERNEL_ROW, avx512)                                                                         \
     NIBBLE_KERNELS(KERNEL_ROW, avx512)                                                                       \
     BIT_KERNELS(KERNEL_ROW, avx512)                                                                          \

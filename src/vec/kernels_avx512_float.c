@@ -1,4 +1,4 @@
-/* AVX-512: products and squared distances of floats, and products of floats and bytes. A loop's last step may be past
+/* AVX-512: products and squared distances of floats, and products of floats and bytes; floats to steps. A loop's last step may be past
  * the end: masked loads read zeros there. */
 #if defined(__x86_64__)
 #include "vec/kernels_avx512.h"
@@ -132,5 +132,8 @@ TARGET void avx512_dot_f32_i8_4(const float *q, const int8_t *const v[4], size_t
     }
     _mm_storeu_ps(out, sum4_ps(s0, s1, s2, s3));
 }
+
+#define STEPS(kernel) avx512_##kernel
+#include "vec/kernels_steps.h"
 
 #endif

@@ -31,6 +31,12 @@
     X(level, dot_bf16)                                                                                       \
     X(level, dot_bf16_4)
 
+#define STEP_KERNELS(X, level)                                                                               \
+    X(level, sum_squares)                                                                                    \
+    X(level, largest)                                                                                        \
+    X(level, to_steps)                                                                                       \
+    X(level, to_fine_steps)
+
 #define BYTE_KERNELS(X, level)                                                                               \
     X(level, dot_i8)                                                                                         \
     X(level, dot_i8_4)                                                                                       \
@@ -60,6 +66,7 @@
 FLOAT_KERNELS(KERNEL_DECLARE, scalar)
 HALF_KERNELS(KERNEL_DECLARE, scalar)
 BF16_KERNELS(KERNEL_DECLARE, scalar)
+STEP_KERNELS(KERNEL_DECLARE, scalar)
 BYTE_KERNELS(KERNEL_DECLARE, scalar)
 NIBBLE_KERNELS(KERNEL_DECLARE, scalar)
 BIT_KERNELS(KERNEL_DECLARE, scalar)

@@ -13,6 +13,7 @@
 #define COMMON                                                                                               \
     FLOAT_KERNELS(KERNEL_ROW, neon)                                                                          \
     HALF_KERNELS(KERNEL_ROW, neon)                                                                           \
+    STEP_KERNELS(KERNEL_ROW, neon)                                                                           \
     BF16_KERNELS(KERNEL_ROW, neon)                                                                           \
     BIT_KERNELS(KERNEL_ROW, neon)                                                                            \
     TURN_KERNELS(KERNEL_ROW, neon)

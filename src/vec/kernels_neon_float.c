@@ -1,4 +1,4 @@
-/* NEON: products and squared distances of floats, and products of floats and bytes. */
+/* NEON: products and squared distances of floats, and products of floats and bytes; floats to steps. */
 #if defined(__aarch64__)
 #include "vec/kernels_neon.h"
 
@@ -84,5 +84,9 @@ void neon_dot_f32_i8_4(const float *q, const int8_t *const v[4], size_t dim, flo
     for (int k = 0; k < 4; k++)
         out[k] = neon_dot_f32_i8(q, v[k], dim);
 }
+
+#define TARGET
+#define STEPS(kernel) neon_##kernel
+#include "vec/kernels_steps.h"
 
 #endif

@@ -1,4 +1,4 @@
-/* The reference kernels: plain loops, which every SIMD form is tested against. Here: floats, bytes, whole bits, the steps
+/* The reference kernels: plain loops, which every SIMD form is tested against. Here: floats, steps, bytes, whole bits, the steps
  * of a rotation, and the table. */
 #include "vec/kernels_forms.h"
 
@@ -137,13 +137,18 @@ void scalar_butterfly(float *x, float *y, size_t dim)
     }
 }
 
+#define TARGET
+#define STEPS(kernel) scalar_##kernel
+#include "vec/kernels_steps.h"
+
 const struct kith_kernels *scalar_kernels(void)
 {
     static const struct kith_kernels table = {
         .name = "scalar",
         .level = KITH_KERNEL_SCALAR,
         FLOAT_KERNELS(KERNEL_ROW, scalar) HALF_KERNELS(KERNEL_ROW, scalar) BF16_KERNELS(KERNEL_ROW, scalar)
-            BYTE_KERNELS(KERNEL_ROW, scalar) NIBBLE_KERNELS(KERNEL_ROW, scalar)
-                BIT_KERNELS(KERNEL_ROW, scalar) TURN_KERNELS(KERNEL_ROW, scalar)};
+            STEP_KERNELS(KERNEL_ROW, scalar) BYTE_KERNELS(KERNEL_ROW, scalar)
+                NIBBLE_KERNELS(KERNEL_ROW, scalar) BIT_KERNELS(KERNEL_ROW, scalar)
+                    TURN_KERNELS(KERNEL_ROW, scalar)};
     return &table;
 }

@@ -107,6 +107,50 @@ static void a_nan_or_an_infinity_is_told_and_none_is_invented(void **state)
     }
 }
 
+static void check_steps(struct set *set, const struct kith_kernels *form, const void *q,
+                        const void *const v[4], size_t dim)
+{
+    static int8_t a[MOST + 1], b[MOST + 1], c[MOST + 1];
+    double squares = set->reference->sum_squares(q, dim), found = form->sum_squares(q, dim);
+    assert_memory_equal(&squares, &found, sizeof squares);
+    float range = set->reference->largest(q, dim), factor = range > 0 ? 127 / range : 0;
+    assert_true(form->largest(q, dim) == range);
+    a[dim] = b[dim] = c[dim] = 99;
+    set->reference->to_steps(q, factor, -127, 127, a, dim);
+    form->to_steps(q, factor, -127, 127, b, dim);
+    assert_memory_equal(a, b, dim + 1);
+    set->reference->to_fine_steps(q, factor * 256, a, b, dim);
+    form->to_fine_steps(q, factor * 256, a, c, dim);
+    assert_memory_equal(b, c, dim + 1);
+    set->reference->to_steps(q, 9, -8, 7, a, dim);
+    form->to_steps(q, 9, -8, 7, b, dim);
+    assert_memory_equal(a, b, dim + 1);
+}
+
+static void steps_equal_the_reference_to_the_bit(void **state)
+{
+    fill_all(*state, fill_floats, fill_floats);
+    check_all(*state, FLOATS, BYTES, check_steps);
+}
+
+static void steps_are_the_nearest_and_halves_go_away_from_zero(void **state)
+{
+    struct set *set = *state;
+    static const float in[] = {0,    -0.0f, 0.5f, -0.5f, 0.49f,  1.5f, -1.5f,
+                               7.5f, -8.5f, 100,  -100,  126.9f, 1e9f, -1e9f};
+    static const int8_t steps[] = {0, 0, 1, -1, 0, 2, -2, 8, -9, 100, -100, 127, 127, -127};
+    static const int8_t fine[] = {0, 0, -127, 127, 125, -127, 127, -127, 127, 0, 0, -26, 127, -127};
+    enum { COUNT = sizeof steps };
+    int8_t out[COUNT], low[COUNT];
+    for (size_t f = 0; f < set->form_count; f++) {
+        set->forms[f]->to_steps(in, 1, -127, 127, out, COUNT);
+        assert_memory_equal(out, steps, COUNT);
+        set->forms[f]->to_fine_steps(in, 256, steps, low, COUNT);
+        assert_memory_equal(low, fine, COUNT);
+        assert_true(set->forms[f]->largest(in, 12) == 126.9f && set->forms[f]->largest(in, 0) == 0);
+    }
+}
+
 static void any_form_can_be_asked_for(void **state)
 {
     struct set *set = *state;
@@ -125,6 +169,8 @@ int main(void)
         cmocka_unit_test(the_largest_byte_products_do_not_overflow),
         cmocka_unit_test(products_of_floats_and_bytes_equal_the_reference),
         cmocka_unit_test(a_nan_or_an_infinity_is_told_and_none_is_invented),
+        cmocka_unit_test(steps_equal_the_reference_to_the_bit),
+        cmocka_unit_test(steps_are_the_nearest_and_halves_go_away_from_zero),
         cmocka_unit_test(any_form_can_be_asked_for),
     };
     return cmocka_run_group_tests(tests, set_open, set_close);
