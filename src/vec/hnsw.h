@@ -233,13 +233,13 @@ uint32_t kith_hnsw_random(const struct kith_hnsw *h, struct kith_rng *rng);
 
 struct kith_hnsw_stats {
     uint64_t elements, tail, deleted;
-    uint64_t slots; /* ever used and not given back */
-    uint64_t code_bytes, link_bytes, element_bytes,
-        search_bytes;                         /* codes; links; the rest of a slot; scratch */
-    uint64_t bytes;                           /* all of it */
-    double mean_degree;                       /* level 0, of a sample */
-    uint64_t levels[KITH_HNSW_LEVEL_MAX + 1]; /* elements whose top level this is */
-    const char *kernels;                      /* "avx512", "avx2", "neon" or "scalar" */
+    uint64_t slots;                              /* ever used and not given back */
+    uint64_t code_bytes, kept_bytes, link_bytes; /* codes; what is kept beside them; links */
+    uint64_t element_bytes, search_bytes;        /* the rest of a slot; scratch */
+    uint64_t bytes;                              /* all of it */
+    double mean_degree;                          /* level 0, of a sample */
+    uint64_t levels[KITH_HNSW_LEVEL_MAX + 1];    /* elements whose top level this is */
+    const char *kernels;                         /* "avx512", "avx2", "neon" or "scalar" */
 };
 /* [writer] Reads up to 1,000 elements for the degree; the rest is counted all along. */
 void kith_hnsw_get_stats(const struct kith_hnsw *h, struct kith_hnsw_stats *stats);

@@ -196,8 +196,6 @@ static const char *conflict(const struct kith_vset_options *o)
 {
     if (o->keep == KITH_HNSW_KEEP_RESIDUAL && o->codes != KITH_HNSW_I8 && o->codes != KITH_HNSW_I4)
         return "KEEP RESIDUAL goes with Q8 and Q4: choose KEEP F16, or other codes";
-    if (o->codes == KITH_HNSW_BIN && o->metric != KITH_HNSW_COSINE)
-        return "BIN compares signs alone, which is METRIC COSINE: choose other codes for IP and L2";
     if (o->layout == KITH_HNSW_SPREAD)
         return "LAYOUT SPREAD does not go with these codes, KEEP and METRIC: choose LAYOUT COMPACT";
     return "these codes, KEEP and METRIC do not go together";

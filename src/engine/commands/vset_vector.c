@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 
+/* Twice this, squared, is below the largest float. */
+static const double LENGTH_MAX = 9e18;
+
 bool kith_vector_refuse(struct kith_call *call, const char *why)
 {
     kith_reply_error_format(call->reply, "ERR invalid vector specification: %s", why);
@@ -91,12 +94,25 @@ bool kith_vector_argument_parse(struct kith_call *call, size_t *index, struct ki
     return kith_vector_refuse(call, "a component is not a finite 32-bit number");
 }
 
+/* So that inner products and squared distances of any two are finite numbers; cosines always are. */
+static bool fits_metric(struct kith_call *call, const struct kith_vset *vset,
+                        const struct kith_vector_argument *vector)
+{
+    double sum = 0;
+    if (kith_vset_get_options(vset)->metric == KITH_HNSW_COSINE)
+        return true;
+    for (uint32_t i = 0; i < vector->dim; i++)
+        sum += (double)vector->values[i] * (double)vector->values[i];
+    return sum <= LENGTH_MAX * LENGTH_MAX ||
+           kith_vector_refuse(call, "METRIC IP and L2 take vectors whose length is 9e18 at most");
+}
+
 bool kith_vector_argument_fit(struct kith_call *call, const struct kith_vset *vset,
                               struct kith_vector_argument *vector)
 {
     const struct kith_vset_options *options = kith_vset_get_options(vset);
     if (vector->dim == options->dim)
-        return true;
+        return fits_metric(call, vset, vector);
     if (!options->input_dim || vector->dim != options->input_dim) {
         kith_reply_error_format(
             call->reply,
@@ -113,6 +129,7 @@ bool kith_vector_argument_fit(struct kith_call *call, const struct kith_vset *vs
     }
     free(vector->values);
     *vector = (struct kith_vector_argument){projected, options->dim};
-    return all_finite(projected, options->dim) ||
-           kith_vector_refuse(call, "its components are too large to be projected");
+    if (!all_finite(projected, options->dim))
+        return kith_vector_refuse(call, "its components are too large to be projected");
+    return fits_metric(call, vset, vector);
 }
