@@ -9,7 +9,7 @@
  *
  *     bench/filters FOLDER SET [key=value ...]        files as bench/vectors reads them
  *     keys   groups=12 (pivots) queries=16 (each pivot's) rows=0 (all) ef=0 (the default) filter=0|1|2 (how
- * much the expression reads) file=PATH (a built index, kept)
+ * much the expression reads) codes=2 (an enum kith_hnsw_codes) ways=4 (1: only what is chosen) file=PATH (a built index, kept)
  */
 #include "data.h"
 
@@ -24,7 +24,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { K = 10, ROUNDS = 3, SKIPPED = 77, SELECTIVITIES = 4, CELLS = 3 * SELECTIVITIES, WAYS = 4 };
+enum { K = 10, ROUNDS = 2, SKIPPED = 77, SELECTIVITIES = 4, CELLS = 3 * SELECTIVITIES, WAYS = 4 };
 
 static const double selectivities[SELECTIVITIES] = {0.5, 0.1, 0.01, 0.001};
 static const char *const correlations[] = {"random", "near", "far"};
@@ -40,11 +40,12 @@ struct bench {
     struct kith_hnsw *h;
     struct kith_hnsw_options options;
     const char *path;
-    uint32_t groups, group_size, ef, expression;
+    uint32_t groups, group_size, ef, expression, codes, ways;
     float *distances; /* group_size * base.rows */
     float *rank;      /* of each row: its place by distance from the pivot, in [0, 1) */
     float *chance;    /* of each row, in [0, 1) */
     struct kith_attributes **attributes;
+    uint32_t *slot_of_row, *row_of_slot;
     struct figures figures[CELLS][WAYS];
     uint32_t queries_done;
 };
@@ -67,19 +68,36 @@ static void *must(void *memory)
 
 /* ---- the index ---- */
 
+static void map_rows(struct bench *b)
+{
+    uint32_t end = kith_hnsw_slot_end(b->h);
+    b->slot_of_row = must(malloc(b->base.rows * sizeof *b->slot_of_row));
+    b->row_of_slot = must(malloc(end * sizeof *b->row_of_slot));
+    for (uint32_t slot = 0; slot < end; slot++) {
+        uint64_t row = kith_hnsw_is_live(b->h, slot) ? kith_hnsw_user(b->h, slot) : b->base.rows;
+        if (row >= b->base.rows)
+            continue;
+        b->row_of_slot[slot] = (uint32_t)row;
+        b->slot_of_row[row] = slot;
+    }
+}
+
 static void build(struct bench *b)
 {
-    if (b->path && bench_index_load(&b->h, b->path, &b->options))
+    if (b->path && bench_index_load(&b->h, b->path, &b->options)) {
+        map_rows(b);
         return;
+    }
     for (uint32_t row = 0; row < b->base.rows; row++) {
         uint32_t slot;
-        if (kith_hnsw_add(b->h, matrix_row(&b->base, row), 0, row, &slot) != KITH_OK || slot != row) {
+        if (kith_hnsw_add(b->h, matrix_row(&b->base, row), 0, row, &slot) != KITH_OK) {
             fprintf(stderr, "could not add row %u\n", row);
             exit(1);
         }
         kith_hnsw_work(b->h, 2, 0);
     }
     kith_hnsw_settle(b->h);
+    map_rows(b);
     if (b->path && !bench_index_store(b->h, b->path))
         fprintf(stderr, "could not write %s\n", b->path);
 }
@@ -121,7 +139,7 @@ static void set_attributes(struct bench *b)
                      "{\"title\":\"element %u\",\"rank\":%.6f,\"chance\":%.6f,\"kind\":\"%s\",\"year\":%u}",
                      row, (double)b->rank[row], (double)b->chance[row], "book", 1950 + row % 75);
         b->attributes[row] = must(kith_attributes_open(kith_slice(text, (size_t)length)));
-        kith_hnsw_set_user(b->h, row, (uint64_t)(uintptr_t)b->attributes[row]);
+        kith_hnsw_set_user(b->h, b->slot_of_row[row], (uint64_t)(uintptr_t)b->attributes[row]);
     }
 }
 
@@ -210,7 +228,7 @@ static void measure(struct bench *b, const uint32_t *chosen, const float *bounds
         for (uint32_t i = 0; round == 0 && i < b->group_size; i++) {
             uint32_t right = 0;
             for (int k = 0; k < found[i]; k++) {
-                uint64_t row = kith_hnsw_user(b->h, hits[i][k].slot);
+                uint32_t row = b->row_of_slot[hits[i][k].slot];
                 right += b->distances[(size_t)i * b->base.rows + row] <=
                          bounds[i] + bench_slack(BENCH_COSINE, bounds[i]);
             }
@@ -234,7 +252,7 @@ static void run_cell(struct bench *b, unsigned cell, const uint32_t *chosen)
         passing[row] = kith_filter_match(filter, b->attributes[row]);
     for (uint32_t i = 0; i < b->group_size; i++)
         bounds[i] = bound_of(b->distances + (size_t)i * b->base.rows, passing, b->base.rows, &counts[i]);
-    for (unsigned way = 0; way < WAYS; way++)
+    for (unsigned way = 0; way < b->ways; way++)
         measure(b, chosen, bounds, counts, filter, (enum kith_hnsw_way)way, &b->figures[cell][way]);
     free(passing);
     kith_filter_close(filter);
@@ -259,7 +277,7 @@ static unsigned best_way(const struct figures *ways, double queries)
     unsigned best = 0;
     double wanted = ways[0].recall / queries < 0.95 ? ways[0].recall / queries : 0.95;
     for (unsigned way = 1; way < WAYS; way++)
-        if (ways[way].recall / queries >= wanted && ways[way].short_answers == 0 &&
+        if (ways[way].seconds > 0 && ways[way].recall / queries >= wanted && ways[way].short_answers == 0 &&
             (!best || ways[way].seconds < ways[best].seconds))
             best = way;
     return best;
@@ -272,7 +290,7 @@ static void print_cells(const struct bench *b)
            "calls", "short", "graph/scan/two-hop");
     for (unsigned cell = 0; cell < CELLS; cell++) {
         unsigned best = best_way(b->figures[cell], queries);
-        for (unsigned way = 0; way < WAYS; way++) {
+        for (unsigned way = 0; way < b->ways; way++) {
             const struct figures *f = &b->figures[cell][way];
             printf("%-7s %5.1f%%  %-8s %8.4f %9.1f %9.0f %9.0f %6.0f  %u/%u/%u",
                    correlations[cell / SELECTIVITIES], selectivities[cell % SELECTIVITIES] * 100,
@@ -293,11 +311,10 @@ static bool option(struct bench *b, uint32_t *rows, const char *arg)
     const struct {
         const char *name;
         uint32_t *number, most;
-    } numbers[] = {{"groups", &b->groups, 10000},
-                   {"queries", &b->group_size, 64},
-                   {"rows", rows, UINT32_MAX},
-                   {"ef", &b->ef, KITH_HNSW_EF_MAX},
-                   {"filter", &b->expression, 2}};
+    } numbers[] = {{"groups", &b->groups, 10000}, {"queries", &b->group_size, 64},
+                   {"rows", rows, UINT32_MAX},    {"ef", &b->ef, KITH_HNSW_EF_MAX},
+                   {"filter", &b->expression, 2}, {"ways", &b->ways, WAYS},
+                   {"codes", &b->codes, 6}};
     if (length == 4 && strncmp(arg, "file", 4) == 0) {
         b->path = value;
         return true;
@@ -316,16 +333,19 @@ int main(int argc, char **argv)
 {
     struct bench *b = must(calloc(1, sizeof *b));
     uint32_t rows = 0;
-    b->options = (struct kith_hnsw_options){.codes = KITH_HNSW_I8, .metric = KITH_HNSW_COSINE, .seed = 42};
+    b->options = (struct kith_hnsw_options){.metric = KITH_HNSW_COSINE, .seed = 42};
     b->groups = 12;
     b->group_size = 16;
     b->expression = 1;
+    b->codes = KITH_HNSW_I8;
+    b->ways = WAYS;
     bool good = argc >= 3;
     for (int i = 3; good && i < argc; i++)
         good = option(b, &rows, argv[i]);
     if (!good) {
         fprintf(stderr,
-                "usage: %s FOLDER SET [groups=12] [queries=16] [rows=0] [ef=0] [filter=1] [file=PATH]\n",
+                "usage: %s FOLDER SET [groups=12] [queries=16] [rows=0] [ef=0] [filter=1] [codes=2] [ways=4] "
+                "[file=PATH]\n",
                 argv[0]);
         return SKIPPED;
     }
@@ -337,6 +357,7 @@ int main(int argc, char **argv)
     matrix_normalise(&b->base);
     matrix_normalise(&b->queries);
     b->options.dim = b->base.dim;
+    b->options.codes = (enum kith_hnsw_codes)b->codes;
     b->group_size = b->group_size < b->queries.rows ? b->group_size : b->queries.rows;
     if (kith_hnsw_open(&b->h, &b->options) != KITH_OK)
         return 1;
@@ -356,6 +377,8 @@ int main(int argc, char **argv)
     for (uint32_t row = 0; row < b->base.rows; row++)
         kith_attributes_close(b->attributes[row]);
     free(b->attributes);
+    free(b->slot_of_row);
+    free(b->row_of_slot);
     free(b->distances);
     free(b->rank);
     free(b->chance);

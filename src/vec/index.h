@@ -121,6 +121,7 @@ struct scratch {
     uint64_t *visited;                   /* a bit a slot */
     uint32_t visited_words, visited_end; /* slots from the end on, and those of no chunk, count as visited */
     struct pool pool, found, tail;       /* tail: what a search found among the unlinked */
+    struct pool open;                    /* a heap: what a walk with a filter has met and not expanded */
     uint32_t *gathered;                  /* unseen slots of one hop */
     float *distances;                    /* theirs */
     uint32_t gathered_room;
@@ -465,6 +466,8 @@ void hnsw_scratch_close(struct scratch *s);
 uint64_t hnsw_epoch_oldest(const struct kith_hnsw *h);
 /* Room for a pool of ef, and no slot visited. KITH_ENOMEM. */
 int hnsw_scratch_prepare(struct kith_hnsw *h, struct scratch *s, uint32_t ef);
+/* Bytes more, for the statistics. */
+void hnsw_scratch_count(struct kith_hnsw *h, size_t bytes);
 int hnsw_pool_reserve(struct kith_hnsw *h, struct pool *pool, uint32_t capacity);
 
 /* Marks it; returns whether it was marked already. Slots past the map (added since) count as visited, and those

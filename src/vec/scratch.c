@@ -13,7 +13,7 @@ static size_t align64(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-static void count_bytes(struct kith_hnsw *h, size_t bytes)
+void hnsw_scratch_count(struct kith_hnsw *h, size_t bytes)
 {
     atomic_fetch_add_explicit(&h->scratch_bytes, bytes, memory_order_relaxed);
 }
@@ -41,9 +41,9 @@ static struct scratch *scratch_open(struct kith_hnsw *h)
     }
     s->query_rotated = s->query_unit + align64(unit_bytes) / sizeof(float);
     s->query_vector = s->query_rotated + align64(unit_bytes) / sizeof(float);
-    count_bytes(h, sizeof *s + align64(hnsw_query_bytes(h)) + 3 * align64(unit_bytes) +
-                       chosen * sizeof *s->chosen + s->gathered_room * 8 +
-                       s->sorted_room * sizeof *s->sorted);
+    hnsw_scratch_count(h, sizeof *s + align64(hnsw_query_bytes(h)) + 3 * align64(unit_bytes) +
+                              chosen * sizeof *s->chosen + s->gathered_room * 8 +
+                              s->sorted_room * sizeof *s->sorted);
     return s;
 }
 
@@ -55,6 +55,7 @@ void hnsw_scratch_close(struct scratch *s)
     free(s->pool.items);
     free(s->found.items);
     free(s->tail.items);
+    free(s->open.items);
     free(s->gathered);
     free(s->distances);
     free(s->sorted);
@@ -140,7 +141,7 @@ int hnsw_pool_reserve(struct kith_hnsw *h, struct pool *pool, uint32_t capacity)
         struct candidate *items = realloc(pool->items, capacity * sizeof *items);
         if (!items)
             return KITH_ENOMEM;
-        count_bytes(h, (capacity - pool->room) * sizeof *items);
+        hnsw_scratch_count(h, (capacity - pool->room) * sizeof *items);
         pool->items = items;
         pool->room = capacity;
     }
@@ -162,7 +163,7 @@ static int visited_reserve(struct kith_hnsw *h, struct scratch *s)
     if (!visited)
         return KITH_ENOMEM;
     free(s->visited);
-    count_bytes(h, (room - s->visited_words) * sizeof *visited);
+    hnsw_scratch_count(h, (room - s->visited_words) * sizeof *visited);
     s->visited = visited;
     s->visited_words = room;
     return KITH_OK;
@@ -201,7 +202,7 @@ int hnsw_scratch_prepare(struct kith_hnsw *h, struct scratch *s, uint32_t ef)
         struct candidate *sorted = realloc(s->sorted, ef * sizeof *sorted);
         if (!sorted)
             return KITH_ENOMEM;
-        count_bytes(h, (ef - s->sorted_room) * sizeof *sorted);
+        hnsw_scratch_count(h, (ef - s->sorted_room) * sizeof *sorted);
         s->sorted = sorted;
         s->sorted_room = ef;
     }

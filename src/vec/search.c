@@ -8,14 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_EF = 100, TAIL_BATCH = 32, PROBE = 256 };
+enum { DEFAULT_EF = 100, TAIL_BATCH = 32 };
 
 /* An exact scan looks at n codes in order; a walk at about 20 to 30 ef in disorder, and more than that with a
  * filter. */
 enum { SCAN_BELOW = 8 };
-/* Of PROBE random elements passed by the filter: scan the passing ones up to here, walk over two hops up to
- * there. */
-enum { SCAN_PASSES = 4, TWO_HOP_PASSES = 51 };
 
 bool hnsw_passes(struct search *search, uint32_t slot)
 {
@@ -79,8 +76,6 @@ int hnsw_search_seed(struct search *search)
     hnsw_pool_insert(&s->pool, distance, start);
     if (visit(s, start))
         search->start = start;
-    else if (search->query->filter && hnsw_passes(search, start))
-        hnsw_pool_insert(&s->found, distance, start);
     return KITH_OK;
 }
 
@@ -93,7 +88,7 @@ void hnsw_search_add_tail(struct search *search, struct pool *result)
 }
 
 /* Hidden elements take places in the pool: more of them then. */
-static uint32_t effort(const struct kith_hnsw *h, uint32_t ef)
+uint32_t hnsw_search_effort(const struct kith_hnsw *h, uint32_t ef)
 {
     uint64_t live = atomic_load_explicit(&h->live, memory_order_relaxed);
     uint64_t removed = atomic_load_explicit(&h->removed_count, memory_order_relaxed);
@@ -104,7 +99,7 @@ static uint32_t effort(const struct kith_hnsw *h, uint32_t ef)
 static int search_graph(struct search *search, struct pool **result)
 {
     struct scratch *s = search->scratch;
-    int rc = hnsw_scratch_prepare(search->h, s, effort(search->h, search->ef));
+    int rc = hnsw_scratch_prepare(search->h, s, hnsw_search_effort(search->h, search->ef));
     if (rc != KITH_OK)
         return rc;
     s->pool.stop = search->stop;
@@ -119,42 +114,17 @@ static int search_graph(struct search *search, struct pool **result)
 
 /* ---- which way ---- */
 
-static uint32_t probe(struct search *search)
-{
-    struct kith_rng rng;
-    kith_rng_seed(&rng, search->h->options.seed + search->n);
-    uint32_t end = kith_hnsw_slot_end(search->h), passes = 0;
-    for (unsigned i = 0; i < PROBE; i++) {
-        uint32_t slot = (uint32_t)kith_rng_below(&rng, end);
-        for (unsigned tries = 0; tries < 8 && !kith_hnsw_is_live(search->h, slot); tries++)
-            slot = (uint32_t)kith_rng_below(&rng, end);
-        if (slot_has_chunk(search->h, slot) && hnsw_passes(search, slot))
-            passes++;
-    }
-    return passes;
-}
-
 static int search_chosen_way(struct search *search, struct pool **result)
 {
     const struct kith_hnsw_query *q = search->query;
-    bool bounded = q->filter && search->filter_left < search->n;
-    bool scan =
-        q->exact || search->k > WALK_EF_MAX || (q->recall > 0 && !hnsw_search_by_recall(search)) ||
-        (!bounded && !search->stop.k && (search->ef > WALK_EF_MAX || search->ef >= search->n / SCAN_BELOW));
-    uint32_t passes = PROBE;
-    if (!scan && q->filter && !bounded)
-        passes = probe(search);
+    bool scan = q->exact || search->k > WALK_EF_MAX || (q->recall > 0 && !hnsw_search_by_recall(search)) ||
+                (!search->bounded && !search->stop.k &&
+                 (search->ef > WALK_EF_MAX || search->ef >= search->n / SCAN_BELOW));
     if (!scan && search->ef > WALK_EF_MAX)
         search->ef = WALK_EF_MAX;
-    if (scan || (passes <= SCAN_PASSES && q->way == KITH_HNSW_WAY_CHOSEN))
+    if (scan || (q->filter && q->way == KITH_HNSW_WAY_SCAN))
         return hnsw_search_scan(search, result);
-    if (!q->filter)
-        return search_graph(search, result);
-    if (q->way == KITH_HNSW_WAY_SCAN)
-        return hnsw_search_scan(search, result);
-    if (q->way != KITH_HNSW_WAY_CHOSEN)
-        return hnsw_search_filtered(search, (float)passes / PROBE, q->way == KITH_HNSW_WAY_TWO_HOP, result);
-    return hnsw_search_filtered(search, (float)passes / PROBE, passes <= TWO_HOP_PASSES, result);
+    return q->filter ? hnsw_search_filtered(search, result) : search_graph(search, result);
 }
 
 /* ---- results ---- */
@@ -214,8 +184,7 @@ static bool found_too_few(const struct search *search, const struct pool *pool)
     uint32_t live = 0;
     for (uint32_t i = 0; i < pool->count && live < search->k; i++)
         live += state_is_live(state_at(search->h, pool->items[i].slot & ~EXPANDED));
-    return live < search->k && search->scratch->profile.strategy != KITH_HNSW_SCAN &&
-           !(search->query->filter && search->query->filter_ef);
+    return live < search->k && search->scratch->profile.strategy != KITH_HNSW_SCAN && !search->bounded;
 }
 
 /* What a timed search has read, from what it counted: links by the room they have. */
@@ -275,7 +244,8 @@ int kith_hnsw_search(struct kith_hnsw *h, const struct kith_hnsw_query *query, s
     search.k = search.k < n ? search.k : (uint32_t)n;
     search.ef = query->ef ? query->ef : DEFAULT_EF;
     search.ef = search.ef < search.k ? search.k : search.ef;
-    search.filter_left = query->filter && query->filter_ef ? query->filter_ef : UINT64_MAX;
+    search.bounded = query->filter && query->filter_ef && query->filter_ef < n;
+    search.filter_left = search.bounded ? query->filter_ef : UINT64_MAX;
     int rc = KITH_EINVAL;
     search.clock_ns = query->timed ? kith_os_monotonic_ns() : 0;
     if (set_target(&search))

@@ -12,6 +12,7 @@ struct search {
     struct target target;
     uint64_t n;           /* live elements when it began */
     uint64_t filter_left; /* calls of the filter that are still allowed */
+    bool bounded;         /* filter_left is the caller's: no more than that, whatever is found */
     bool filter_spent;
     uint32_t k, ef;
     struct stop stop;  /* by the query's recall */
@@ -31,8 +32,7 @@ static inline void hnsw_search_lap(struct search *search, uint64_t *phase_ns)
 
 /* Whether the slot is live and the filter, if any, passes it. */
 bool hnsw_passes(struct search *search, uint32_t slot);
-/* Looks through the tail, and puts the nearest node on the way down into the pool (and, with a filter, into found).
- * KITH_ENOMEM. */
+/* Looks through the tail, and puts the nearest node on the way down into the pool. KITH_ENOMEM. */
 int hnsw_search_seed(struct search *search);
 /* After the walk: what the tail had joins the results. */
 void hnsw_search_add_tail(struct search *search, struct pool *result);
@@ -40,7 +40,9 @@ void hnsw_search_add_tail(struct search *search, struct pool *result);
 void hnsw_refine(struct search *search, struct pool *pool);
 /* Each way leaves what it found, nearest first, in *result. KITH_ENOMEM. */
 int hnsw_search_scan(struct search *search, struct pool **result);
-int hnsw_search_filtered(struct search *search, float selectivity, bool two_hop, struct pool **result);
+int hnsw_search_filtered(struct search *search, struct pool **result);
+/* The pool that ef asks for. */
+uint32_t hnsw_search_effort(const struct kith_hnsw *h, uint32_t ef);
 
 /* Fills hits[0..k) from candidates[0..count), which it uses up, by maximal marginal relevance; returns how many.
  * KITH_ENOMEM. */
