@@ -93,14 +93,15 @@ static int reserve_slot(struct kith_vset *vset, uint32_t slot)
     return vset->chunks[chunk] ? KITH_OK : KITH_ENOMEM;
 }
 
-/* Room for whichever slot the index will choose: a hole, or its end. */
+/* Room for whichever slot the index will choose: a hole, its end, or one behind that (it leaves some out). */
 static int reserve_next_slot(struct kith_vset *vset)
 {
-    unsigned last = kith_vset_chunk(kith_hnsw_slot_end(vset->index));
+    uint32_t end = kith_hnsw_slot_end(vset->index);
+    unsigned last = kith_vset_chunk(end);
     for (unsigned chunk = 0; chunk < last; chunk++)
         if (!vset->chunks[chunk] && reserve_slot(vset, kith_vset_chunk_start(chunk)) != KITH_OK)
             return KITH_ENOMEM;
-    return reserve_slot(vset, kith_hnsw_slot_end(vset->index));
+    return reserve_slot(vset, end) == KITH_OK ? reserve_slot(vset, end + 1) : KITH_ENOMEM;
 }
 
 static void put_entry(struct kith_vset *vset, uint32_t slot, void *entry)

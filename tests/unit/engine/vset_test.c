@@ -284,6 +284,20 @@ static void assert_sound(struct kith_vset *vset)
     assert_int_equal(status, KITH_OK);
 }
 
+static void a_set_grows_past_slots_that_the_index_leaves_out(void **state)
+{
+    struct fixture fixture;
+    char line[64];
+    assert_true(fixture_open(&fixture, 1));
+    for (unsigned i = 0; i < 66000; i++) {
+        snprintf(line, sizeof line, "VADD k VALUES 2 %u %u e%u EF 1 M 4", i % 256, i / 256, i);
+        assert_string_equal(fixture_do(&fixture, line), ":1\r\n");
+    }
+    assert_string_equal(fixture_do(&fixture, "VCARD k"), ":66000\r\n");
+    assert_string_equal(fixture_do(&fixture, "VISMEMBER k e65535"), ":1\r\n");
+    fixture_close(&fixture);
+}
+
 static void a_checkpoint_holds_sets_as_they_were_and_their_links(void **state)
 {
     for (uint64_t seed = 1; seed <= 6; seed++) {
@@ -656,6 +670,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_changes_leave_what_the_model_has),
         cmocka_unit_test(without_memory_a_change_is_whole_or_not_there),
+        cmocka_unit_test(a_set_grows_past_slots_that_the_index_leaves_out),
         cmocka_unit_test(a_checkpoint_holds_sets_as_they_were_and_their_links),
         cmocka_unit_test(a_quiet_checkpoint_makes_no_link_anew),
         cmocka_unit_test(damaged_checkpoints_of_sets_are_refused_or_loaded_never_worse),
