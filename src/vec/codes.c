@@ -414,7 +414,8 @@ static void set_equal_range(const struct kith_hnsw *h, struct target *t, float n
 
 struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot)
 {
-    float norm = element_at(h, slot)->norm;
+    /* Cosine needs no norm: that would be a cache miss in vain. */
+    float norm = h->options.metric == KITH_HNSW_COSINE ? 1 : element_at(h, slot)->norm;
     struct target t = {.code = code_at(h, slot), .scale = 1};
     set_equal_range(h, &t, norm);
     if (h->options.codes == KITH_HNSW_BIN)

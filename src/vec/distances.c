@@ -20,7 +20,7 @@
 #include <string.h>
 
 /* Codes of this many vectors are on their way from memory while one is compared. */
-enum { AHEAD_LEAST = 8, AHEAD_MOST = 32, LINES_AHEAD = 64, LINE = 64 };
+enum { AHEAD_LEAST = 8, AHEAD_MOST = 32, LINES_AHEAD = 64, LINE = 64, RING = 64 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -31,41 +31,47 @@ INLINE float cos_pi(float x)
     return y * (3.14159265f + z * (-5.16771278f + z * (2.55016404f + z * (-0.59926453f + z * 0.08214589f))));
 }
 
-struct codes_4 {
-    const void *v[4];
+/* Rows of four elements. */
+struct four {
+    const void *codes[4];
+    const float *factors[4];
 };
+
+INLINE bool is_unsigned(const struct four *c, int k)
+{
+    return signbit(c->factors[k][0]);
+}
 
 /* I4. A code n stands for n - 8, or for n where the factor is negative; in kernels a query's product is with n, that of
  * two codes with n - 8. */
-INLINE void products_i4(const struct kith_hnsw *h, const struct target *t, const struct codes_4 *c,
-                        const uint32_t slots[4], float out[4])
+INLINE void products_i4(const struct kith_hnsw *h, const struct target *t, const struct four *c, float out[4])
 {
     int32_t dots[4], sums[4];
-    const uint8_t *const *v = (const uint8_t *const *)c->v;
+    const uint8_t *const *v = (const uint8_t *const *)c->codes;
     if (t->wide) {
         h->kernels->dot_i8_u4_4(t->code, v, h->options.dim, dots);
         for (int k = 0; k < 4; k++)
-            out[k] = (float)(dots[k] - (code_is_unsigned(h, slots[k]) ? 0 : t->offset));
+            out[k] = (float)(dots[k] - (is_unsigned(c, k) ? 0 : t->offset));
         return;
     }
     h->kernels->dot_u4_4(t->code, v, h->options.dim, dots);
     if (t->offset == 0) { /* (n - 8) * (m - 8) + 8 * (n - 8) for the unsigned m */
         for (int k = 0; k < 4; k++)
-            out[k] = (float)(dots[k] + (code_is_unsigned(h, slots[k]) ? t->sum : 0));
+            out[k] = (float)(dots[k] + (is_unsigned(c, k) ? t->sum : 0));
         return;
     }
     h->kernels->dot_i8_u4_4(h->ones, v, h->options.dim, sums);
     for (int k = 0; k < 4; k++) /* n * (m - 8) + n * 8 for the unsigned m */
-        out[k] = (float)(dots[k] + 8 * (sums[k] - t->offset) + (code_is_unsigned(h, slots[k]) ? t->sum : 0));
+        out[k] = (float)(dots[k] + 8 * (sums[k] - t->offset) + (is_unsigned(c, k) ? t->sum : 0));
 }
 
 /* BIN. wide: with q = step * (u - 7.5), u the planes, and s the signs (bits b), q * s = step * (2 u * b - 15 |b| - sum(u -
  * 7.5)); the step is in the scale. Else the cosine, for which there is no factor. */
-INLINE void products_bin(const struct kith_hnsw *h, const struct target *t, const struct codes_4 *c,
+INLINE void products_bin(const struct kith_hnsw *h, const struct target *t, const struct four *c,
                          float out[4])
 {
     uint32_t counts[4], sums[4];
-    const uint8_t *const *v = (const uint8_t *const *)c->v;
+    const uint8_t *const *v = (const uint8_t *const *)c->codes;
     if (t->wide) {
         const uint8_t *planes = t->code, *zeros = planes + kith_planes_bytes(h->options.dim);
         h->kernels->dot_planes_4(planes, v, h->code_bytes, sums);
@@ -81,39 +87,39 @@ INLINE void products_bin(const struct kith_hnsw *h, const struct target *t, cons
 
 /* single: only the first counts, and the others are the same. Sums of floats depend on their order, and what a distance
  * is shall not depend on what else is compared. */
-INLINE void products(const struct kith_hnsw *h, const struct target *t, const struct codes_4 *c,
-                     const uint32_t slots[4], float out[4], enum kith_hnsw_codes codes, bool single)
+INLINE void products(const struct kith_hnsw *h, const struct target *t, const struct four *c, float out[4],
+                     enum kith_hnsw_codes codes, bool single)
 {
     size_t dim = h->options.dim;
     const struct kith_kernels *kernels = h->kernels;
     switch (codes) {
     case KITH_HNSW_F32:
-        kernels->dot_f32_4(t->code, (const float *const *)c->v, dim, out);
+        kernels->dot_f32_4(t->code, (const float *const *)c->codes, dim, out);
         break;
     case KITH_HNSW_F16:
         if (t->wide)
-            kernels->dot_f32_f16_4(t->code, (const uint16_t *const *)c->v, dim, out);
+            kernels->dot_f32_f16_4(t->code, (const uint16_t *const *)c->codes, dim, out);
         else
-            kernels->dot_f16_4(t->code, (const uint16_t *const *)c->v, dim, out);
+            kernels->dot_f16_4(t->code, (const uint16_t *const *)c->codes, dim, out);
         break;
     case KITH_HNSW_BF16:
         if (t->wide)
-            kernels->dot_f32_bf16_4(t->code, (const uint16_t *const *)c->v, dim, out);
+            kernels->dot_f32_bf16_4(t->code, (const uint16_t *const *)c->codes, dim, out);
         else
-            kernels->dot_bf16_4(t->code, (const uint16_t *const *)c->v, dim, out);
+            kernels->dot_bf16_4(t->code, (const uint16_t *const *)c->codes, dim, out);
         break;
     case KITH_HNSW_I8: {
         int32_t dots[4] = {0};
         if (single)
-            dots[0] = kernels->dot_i8(t->code, c->v[0], dim);
+            dots[0] = kernels->dot_i8(t->code, c->codes[0], dim);
         else
-            kernels->dot_i8_4(t->code, (const int8_t *const *)c->v, dim, dots);
+            kernels->dot_i8_4(t->code, (const int8_t *const *)c->codes, dim, dots);
         for (int k = 0; k < 4; k++)
             out[k] = (float)dots[k];
         break;
     }
     case KITH_HNSW_I4:
-        products_i4(h, t, c, slots, out);
+        products_i4(h, t, c, out);
         break;
     case KITH_HNSW_BIN:
         products_bin(h, t, c, out);
@@ -127,12 +133,11 @@ INLINE bool has_factors(enum kith_hnsw_codes codes, enum kith_hnsw_metric metric
     return codes != KITH_HNSW_F32 || metric == KITH_HNSW_INNER_PRODUCT;
 }
 
-INLINE float distance_of(const struct kith_hnsw *h, const struct target *t, uint32_t slot, float product,
+INLINE float distance_of(const struct target *t, const float *factors, float product,
                          enum kith_hnsw_codes codes, enum kith_hnsw_metric metric)
 {
     if (!has_factors(codes, metric))
         return 1 - product;
-    const float *factors = factors_at(h, slot);
     float p = product * t->scale;
     if (codes == KITH_HNSW_BIN &&
         !t->wide) /* the cosine: lengths are the only factors, and none for a zero vector */
@@ -144,31 +149,40 @@ INLINE float distance_of(const struct kith_hnsw *h, const struct target *t, uint
     return metric == KITH_HNSW_L2SQ ? factors[1] + t->square - 2 * p : 1 - p;
 }
 
-INLINE void four_distances(const struct kith_hnsw *h, const struct target *t, const uint32_t slots[4],
+INLINE void four_distances(const struct kith_hnsw *h, const struct target *t, const struct four *four,
                            float out[4], enum kith_hnsw_codes codes, enum kith_hnsw_metric metric,
                            bool single)
 {
-    struct codes_4 c = {
-        {code_at(h, slots[0]), code_at(h, slots[1]), code_at(h, slots[2]), code_at(h, slots[3])}};
     if (codes == KITH_HNSW_F32 && metric == KITH_HNSW_L2SQ) {
-        h->kernels->l2sq_f32_4(t->code, (const float *const *)c.v, h->options.dim, out);
+        h->kernels->l2sq_f32_4(t->code, (const float *const *)four->codes, h->options.dim, out);
         return;
     }
     float dots[4];
-    products(h, t, &c, slots, dots, codes, single);
+    products(h, t, four, dots, codes, single);
     for (int k = 0; k < (single ? 1 : 4); k++)
-        out[k] = distance_of(h, t, slots[k], dots[k], codes, metric);
+        out[k] = distance_of(t, four->factors[k], dots[k], codes, metric);
 }
 
-INLINE void prefetch_code(const struct kith_hnsw *h, uint32_t slot, bool factors)
+/* Where the rows of the elements to come are, so that it is worked out once; a ring. */
+struct rows {
+    const void *codes[RING];
+    const float *factors[RING];
+};
+
+/* Works out the i-th, and asks for it. */
+INLINE void fetch(const struct kith_hnsw *h, struct rows *rows, uint32_t i, uint32_t slot, bool factors)
 {
-    const char *code = code_at(h, slot);
+    unsigned chunk = region_chunk_of(h->codes.shift, slot);
+    const char *code = region_at_chunk(&h->codes, chunk, slot);
+    rows->codes[i % RING] = code;
     /* What is longer than a kilobyte the hardware finds by itself. */
     size_t bytes = h->code_stride < 1024 ? h->code_stride : 1024;
     for (size_t at = 0; at < bytes; at += LINE)
         __builtin_prefetch(code + at);
-    if (factors)
-        __builtin_prefetch(factors_at(h, slot));
+    if (!factors)
+        return;
+    rows->factors[i % RING] = region_at_chunk(&h->factors, chunk, slot);
+    __builtin_prefetch(rows->factors[i % RING]);
 }
 
 /* So many vectors that some 64 lines are under way: measured best for codes of 128 and of 784 bytes alike. */
@@ -181,25 +195,27 @@ INLINE uint32_t vectors_ahead(const struct kith_hnsw *h)
 INLINE void distances(const struct kith_hnsw *h, const struct target *t, const uint32_t *slots,
                       uint32_t count, float *out, enum kith_hnsw_codes codes, enum kith_hnsw_metric metric)
 {
-    uint32_t i = 0;
-    uint32_t distance = vectors_ahead(h);
+    struct rows rows;
+    uint32_t ahead = vectors_ahead(h), fetched = 0;
     bool factors = has_factors(codes, metric);
-    for (uint32_t ahead = 0; ahead < count && ahead < distance; ahead++)
-        prefetch_code(h, slots[ahead], factors);
-    for (; i + 4 <= count; i += 4) {
-        for (uint32_t ahead = i + distance; ahead < count && ahead < i + distance + 4; ahead++)
-            prefetch_code(h, slots[ahead], factors);
-        four_distances(h, t, slots + i, out + i, codes, metric, false);
-    }
-    if (i < count) { /* the last ones once more to make it four */
+    for (uint32_t i = 0; i < count; i += 4) {
+        for (; fetched < count && fetched < i + ahead + 4; fetched++)
+            fetch(h, &rows, fetched, slots[fetched], factors);
+        struct four four;
+        for (uint32_t k = 0; k < 4; k++) { /* the last one again to make it four */
+            uint32_t at = i + k < count ? i + k : count - 1;
+            four.codes[k] = rows.codes[at % RING];
+            four.factors[k] = factors ? rows.factors[at % RING] : NULL;
+        }
+        if (i + 4 <= count) {
+            four_distances(h, t, &four, out + i, codes, metric, false);
+            continue;
+        }
         float last[4];
-        uint32_t four[4];
-        for (uint32_t k = 0; k < 4; k++)
-            four[k] = slots[i + k < count ? i + k : count - 1];
         if (i + 1 == count)
-            four_distances(h, t, four, last, codes, metric, true);
+            four_distances(h, t, &four, last, codes, metric, true);
         else
-            four_distances(h, t, four, last, codes, metric, false);
+            four_distances(h, t, &four, last, codes, metric, false);
         memcpy(out + i, last, (count - i) * sizeof *out);
     }
 }

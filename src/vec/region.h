@@ -46,6 +46,13 @@ static inline void *region_at(const struct region *r, uint32_t unit)
     return (void *)(base + (uintptr_t)unit * r->unit_bytes);
 }
 
+/* The same where the chunk is known: regions of one shift have their units in the same chunks. */
+static inline void *region_at_chunk(const struct region *r, unsigned chunk, uint32_t unit)
+{
+    uintptr_t base = atomic_load_explicit(&r->base[chunk], memory_order_relaxed);
+    return (void *)(base + (uintptr_t)unit * r->unit_bytes);
+}
+
 void region_init(struct region *r, size_t unit_bytes, unsigned shift);
 /* Allocates a chunk, zeroed, aligned to 64 bytes. KITH_ENOMEM. */
 int region_open_chunk(struct region *r, unsigned chunk);
