@@ -2,6 +2,7 @@
  * it gets: for a write the time and the random seed come from the entry, so that every replica and every
  * replay does the same. */
 #include "engine/engine.h"
+#include "engine/vset_calibrate.h"
 
 #include "base/assert.h"
 #include "engine/state.h"
@@ -337,5 +338,6 @@ bool kith_engine_idle_work(struct kith_engine *engine)
 {
     bool more = kith_lazy_step(engine, FREE_PER_IDLE);
     kith_vset_idle(engine);
+    kith_vset_calibrate_idle(engine);
     return kith_checkpoint_idle(engine, FREE_PER_IDLE) || more;
 }

@@ -99,6 +99,8 @@ struct kith_background {
     struct kith_vset_line due;     /* for a link task to be free */
     struct kith_vset_line stalled; /* for searches or other workers to end */
     bool dispatching;
+    bool calibrating;                  /* a task of vset_calibrate.c is under way */
+    uint64_t calibrate_next;           /* sets before it in the list had their turn */
     _Atomic unsigned searches_waiting; /* link tasks give way to them */
     _Atomic bool stopping;             /* tasks end soon */
 };

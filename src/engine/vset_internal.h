@@ -29,6 +29,7 @@ struct kith_vset {
     size_t attribute_count, attribute_bytes, name_bytes;
     size_t user_count; /* holds, one of them the keyspace's */
     bool closed;       /* no longer in the keyspace */
+    bool calibrates;   /* vset_calibrate.c has it in its rounds */
     struct kith_attributes
         *limbo; /* replaced ones that could not be handed to the index for want of memory */
 

@@ -2,12 +2,14 @@
  *
  * Parts of a checkpoint:
  *     'H', version u8, input_dim varint, elements ever added varint, the index's header as a slice     first
+ *     'C', what vec/calibrate.h has learned                                  next, if there is any
  *     'E', then elements: slot varint, name, record (code and links), attributes (0: none, 1 and a slice) */
 #include "base/varint.h"
 #include "engine/attributes.h"
 #include "engine/checkpoint.h"
 #include "engine/state.h"
 #include "engine/vset_internal.h"
+#include "vec/calibrate.h"
 
 #include <stdlib.h>
 
@@ -76,6 +78,20 @@ static void save_header(struct kith_save *save, const struct kith_vset *vset)
     part->failed |= header.failed;
     kith_buf_fini(&header);
     kith_save_part_end(save);
+}
+
+static void save_calibration(struct kith_save *save, const struct kith_vset *vset)
+{
+    struct kith_buf learned;
+    kith_buf_init(&learned);
+    kith_hnsw_save_calibration(vset->index, &learned);
+    if (learned.length && !learned.failed) { /* else it is learned again */
+        struct kith_buf *part = kith_save_part_begin(save);
+        kith_buf_append_char(part, 'C');
+        kith_buf_append(part, learned.data, learned.length);
+        kith_save_part_end(save);
+    }
+    kith_buf_fini(&learned);
 }
 
 /* Its length stands before it and is known after: a padded varint. */
@@ -193,6 +209,7 @@ static int save_object(struct kith_save *save, void *object)
     struct kith_vset *vset = object;
     uint32_t end = kith_hnsw_slot_end(vset->index);
     save_header(save, vset);
+    save_calibration(save, vset);
     bool small = end <= SMALL_SET;
     vset->saved = calloc((size_t)end / 64 + 1, sizeof *vset->saved);
     if (!vset->saved) { /* the checkpoint fails, the data does not */
@@ -258,7 +275,13 @@ static void *load_object(struct kith_engine *engine, void *object, struct kith_r
     if (!object)
         return load_header(engine, part);
     struct kith_vset *vset = object;
-    if (kith_reader_u8(part) != 'E')
+    uint8_t kind = kith_reader_u8(part);
+    if (kind == 'C') {
+        vset->calibrates =
+            kith_hnsw_restore_calibration(vset->index, kith_slice(part->data, part->length)) == KITH_OK;
+        return vset->calibrates ? vset : NULL;
+    }
+    if (kind != 'E')
         return NULL;
     while (part->length && !part->failed)
         if (!load_element(vset, part))

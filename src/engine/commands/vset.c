@@ -6,7 +6,9 @@
 #include "engine/attributes.h"
 #include "engine/commands/groups.h"
 #include "engine/limits.h"
+#include "vec/calibrate.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 bool kith_vset_open_read(struct kith_call *call, struct kith_vset **vset)
@@ -246,6 +248,32 @@ static void info_of_graph(struct info *info, const struct kith_hnsw_stats *stats
     info_text(info, "kernels", stats->kernels);
 }
 
+/* For each k: the recall that a walk can reach, and distances computed a query for five recalls. */
+static void info_of_calibration(struct info *info, const struct kith_vset *vset)
+{
+    struct kith_calibration c;
+    if (!kith_hnsw_get_calibration(kith_vset_index(vset), &c))
+        return;
+    info_int(info, "calibration-elements", c.elements_sampled);
+    info_int(info, "calibration-queries", c.queries_sampled);
+    info_name(info, "calibration");
+    kith_reply_array(info->reply, c.usable ? KITH_CALIBRATION_KS : 0);
+    for (unsigned i = 0; i < KITH_CALIBRATION_KS && c.usable; i++) {
+        size_t rows = sizeof c.ks[i].rows / sizeof c.ks[i].rows[0];
+        kith_reply_map(info->reply, 3);
+        kith_reply_bulk_text(info->reply, "count");
+        kith_reply_int(info->reply, c.ks[i].k);
+        kith_reply_bulk_text(info->reply, "reach");
+        kith_reply_double(info->reply, round((double)c.ks[i].reach * 1e4) / 1e4);
+        kith_reply_bulk_text(info->reply, "evaluations");
+        kith_reply_map(info->reply, rows);
+        for (size_t r = 0; r < rows; r++) {
+            kith_reply_double(info->reply, round((double)c.ks[i].rows[r].recall * 1e4) / 1e4);
+            kith_reply_int(info->reply, (int64_t)c.ks[i].rows[r].evaluations);
+        }
+    }
+}
+
 static void vinfo_command(struct kith_call *call)
 {
     struct info info = {.reply = call->reply};
@@ -264,6 +292,7 @@ static void vinfo_command(struct kith_call *call)
     info_of_work(&info, vset);
     info_of_bytes(&info, vset, &stats);
     info_of_graph(&info, &stats);
+    info_of_calibration(&info, vset);
     kith_reply_map_end(call->reply, mark, info.fields);
 }
 
@@ -474,6 +503,10 @@ const struct kith_command kith_vset_commands[] = {
     {ROW("vrange", -4, KITH_CMD_READONLY, "RO access"), .since = "8.4.0", .complexity = "O(log n + m) for m elements returned",
      .summary = "Returns elements between two names, in the order of their bytes.", .syntax = "key start end [count:integer]",
      .handler = vrange_command},
+    {ROW("vrecall", -2, KITH_CMD_READONLY | KITH_CMD_DEFERS, "RO access"), .since = "kith 0.1", .complexity = "O(s * n) for s samples of n elements, on a worker",
+     .summary = "Measures the recall of a vector set's searches on a sample of its elements, against exact scans.",
+     .syntax = "key [COUNT num:integer] [SAMPLE num:integer] [EF search-exploration-factor:integer | RECALL recall:double]",
+     .handler = kith_vrecall_command},
     {ROW("vrem", 3, KITH_CMD_WRITE, "RW delete"), .since = "8.0.0", .complexity = "O(1); the graph is mended in the background",
      .summary = "Removes an element from a vector set; the last one takes the key with it.", .syntax = "key element",
      .handler = kith_vrem_command},
@@ -485,7 +518,7 @@ const struct kith_command kith_vset_commands[] = {
      .syntax = "key (ELE element | FP32 vector | VALUES num:integer value:double [value:double ...] | "
                "QUERIES count:integer (ELE element | FP32 vector | VALUES num:integer value:double [value:double ...])) "
                "[WITHSCORES] [WITHDISTANCES] [WITHATTRIBS] "
-               "[COUNT num:integer] [EPSILON delta:double] [EF search-exploration-factor:integer] [FILTER expression] "
+               "[COUNT num:integer] [EPSILON delta:double] [EF search-exploration-factor:integer] [RECALL recall:double] [FILTER expression] "
                "[FILTER-EF max-filtering-effort:integer] [MMR lambda:double [POOL candidates:integer]] [TRUTH] [PROFILE] [NOTHREAD]",
      .handler = kith_vsim_command},
     {0},

@@ -62,6 +62,7 @@ const char *kith_set_layout_name(enum kith_hnsw_layout layout);
 
 void kith_vadd_command(struct kith_call *call);
 void kith_vmadd_command(struct kith_call *call);
+void kith_vrecall_command(struct kith_call *call);
 void kith_vrem_command(struct kith_call *call);
 void kith_vsetattr_command(struct kith_call *call);
 void kith_vsim_command(struct kith_call *call);

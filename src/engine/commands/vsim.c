@@ -4,6 +4,7 @@
 
 #include "base/num.h"
 #include "base/os.h"
+#include "engine/vset_calibrate.h"
 
 #include <float.h>
 #include <math.h>
@@ -47,6 +48,22 @@ static bool take_epsilon(struct kith_call *call, size_t *index, struct kith_vsim
         return true;
     kith_reply_error(call->reply, "ERR invalid EPSILON: how far a score may be from 1, above 0");
     return false;
+}
+
+static bool take_recall(struct kith_call *call, size_t *index, struct kith_vsim *search)
+{
+    if (kith_num_parse_double(call->argv[++*index], 0, &search->recall) == KITH_OK && search->recall > 0 &&
+        search->recall < 1)
+        return true;
+    kith_reply_error(call->reply,
+                     "ERR invalid RECALL: a number between 0 and 1, such as 0.95; for all of them use TRUTH");
+    return false;
+}
+
+static bool take_ef(struct kith_call *call, size_t *index, struct kith_vsim *search)
+{
+    search->ef_given = true;
+    return take_number(call, index, INT64_MAX, &search->ef, "ERR invalid EF: a number above 0");
 }
 
 static bool take_lambda(struct kith_call *call, size_t *index, struct kith_vsim *search)
@@ -96,12 +113,14 @@ enum valued {
     OPTION_EPSILON,
     OPTION_MMR,
     OPTION_POOL,
+    OPTION_RECALL,
     NO_OPTION
 };
 
 static enum valued find_valued(const struct kith_call *call, size_t index)
 {
-    static const char *const words[] = {"count", "ef", "filter", "filter-ef", "epsilon", "mmr", "pool"};
+    static const char *const words[] = {"count",   "ef",  "filter", "filter-ef",
+                                        "epsilon", "mmr", "pool",   "recall"};
     unsigned i = 0;
     while (i < NO_OPTION && !kith_call_is(call, index, words[i]))
         i++;
@@ -115,7 +134,7 @@ static bool take_valued(struct kith_call *call, size_t *index, enum valued optio
         return take_number(call, index, HITS_MAX, &search->count,
                            "ERR invalid COUNT: a number from 1 to 1000000");
     case OPTION_EF: /* more is more than any set needs: the bound, not an error */
-        return take_number(call, index, INT64_MAX, &search->ef, "ERR invalid EF: a number above 0");
+        return take_ef(call, index, search);
     case OPTION_FILTER:
         return take_filter(call, index, search);
     case OPTION_FILTER_EF:
@@ -127,6 +146,8 @@ static bool take_valued(struct kith_call *call, size_t *index, enum valued optio
         return take_lambda(call, index, search);
     case OPTION_POOL:
         return take_pool(call, index, search);
+    case OPTION_RECALL:
+        return take_recall(call, index, search);
     case NO_OPTION:
         break;
     }
@@ -226,6 +247,8 @@ static bool parse(struct kith_call *call, struct kith_vsim *search)
     for (; i < call->argc; i++)
         if (!take_option(call, &i, search))
             return false;
+    if (search->recall > 0 && !search->ef_given)
+        search->ef = 0; /* no bound */
     search->ef = at_most(search->ef, KITH_HNSW_EF_MAX);
     search->filter_ef = at_most(search->filter_ef, UINT32_MAX);
     return choose_pool(call, search);
@@ -303,6 +326,8 @@ static bool prepare(struct kith_call *call, struct kith_vsim *search)
         kith_vsim_reply_nothing(search, call->reply);
         return false;
     }
+    if (search->recall > 0)
+        kith_vset_calibrate_begin(search->vset);
     for (uint32_t i = 0; i < search->query_count; i++) {
         struct kith_vsim_query *query = &search->queries[i];
         query->slot = KITH_HNSW_NONE;

@@ -31,11 +31,12 @@ struct kith_vsim {
     bool prefetched; /* by the driver */
     bool several;    /* QUERIES: the reply is an array of results */
     int64_t count, ef, filter_ef;
+    double recall;  /* 0: by EF */
     double epsilon; /* 0: no bound */
     float max_distance;
     int64_t mmr_pool; /* 0: no MMR */
     float mmr_lambda;
-    bool pool_given, mmr_given;
+    bool pool_given, mmr_given, ef_given;
     struct kith_filter *filter;
     uint64_t given_ns; /* when the call came; with a profile */
 

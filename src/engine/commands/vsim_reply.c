@@ -3,6 +3,8 @@
 #include "engine/attributes.h"
 #include "engine/commands/vsim.h"
 
+#include <math.h>
+
 enum { RERUN_EF = 1000 /* a search that is done again on this thread must be short */ };
 
 /* ---- which hits are left ---- */
@@ -139,6 +141,19 @@ static void profile_us(struct profile_map *map, const char *name, uint64_t ns)
     kith_reply_double(map->reply, (double)(ns / 10) / 100);
 }
 
+/* The recall to be expected: less than what was asked for when the set cannot give it, null when it is not calibrated
+ * yet. */
+static void profile_recall(struct profile_map *map, const struct kith_hnsw_profile *profile)
+{
+    profile_name(map, "recall-expected");
+    if (profile->recall > 0)
+        kith_reply_double(map->reply, round((double)profile->recall * 1e6) / 1e6);
+    else
+        kith_reply_null(map->reply);
+    profile_name(map, "slack");
+    kith_reply_double(map->reply, round((double)profile->slack * 1e6) / 1e6);
+}
+
 /* The way down as pairs of level and element; null: it is not there any more, or never had a name. */
 static void profile_path(struct profile_map *map, const struct kith_vset *vset,
                          const struct kith_hnsw_profile *profile)
@@ -185,6 +200,8 @@ static void reply_profile(const struct kith_vsim *search, const struct kith_vsim
     profile_name(&map, "strategy");
     kith_reply_bulk_text(reply, strategies[p->strategy]);
     profile_int(&map, "ef", p->ef);
+    if (search->recall > 0)
+        profile_recall(&map, p);
     profile_path(&map, search->vset, p);
     profile_int(&map, "hops", p->hops);
     profile_int(&map, "hops-above-level-0", p->descend_hops);
