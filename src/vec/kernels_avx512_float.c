@@ -123,7 +123,15 @@ TARGET void avx512_dot_f32_i8_4(const float *q, const int8_t *const v[4], size_t
 {
     __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
     const int8_t *v0 = v[0], *v1 = v[1], *v2 = v[2], *v3 = v[3];
-    for (size_t i = 0; i < dim; i += 16) {
+    size_t i = 0;
+    for (; i + 16 <= dim; i += 16) {
+        __m512 x = _mm512_loadu_ps(q + i);
+        s0 = _mm512_fmadd_ps(x, load_bytes_as_floats(16, v0 + i), s0);
+        s1 = _mm512_fmadd_ps(x, load_bytes_as_floats(16, v1 + i), s1);
+        s2 = _mm512_fmadd_ps(x, load_bytes_as_floats(16, v2 + i), s2);
+        s3 = _mm512_fmadd_ps(x, load_bytes_as_floats(16, v3 + i), s3);
+    }
+    if (i < dim) {
         __m512 x = load_floats(dim - i, q + i);
         s0 = _mm512_fmadd_ps(x, load_bytes_as_floats(dim - i, v0 + i), s0);
         s1 = _mm512_fmadd_ps(x, load_bytes_as_floats(dim - i, v1 + i), s1);

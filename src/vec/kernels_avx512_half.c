@@ -155,39 +155,58 @@ TARGET void avx512_dot_bf16_4(const uint16_t *q, const uint16_t *const v[4], siz
     _mm_storeu_ps(out, sum4_ps(s0, s1, s2, s3));
 }
 
+TARGET static inline __m256i f16_of(__m512 x)
+{
+    return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+}
+
+/* Not by the instruction for it: that one takes subnormals for 0. */
+TARGET static inline __m256i bf16_of(__m512 x)
+{
+    const __m512i one = _mm512_set1_epi32(1), least = _mm512_set1_epi32(0x7fff),
+                  quiet = _mm512_set1_epi32(0x40);
+    __m512i bits = _mm512_castps_si512(x), high = _mm512_srli_epi32(bits, 16);
+    __m512i round = _mm512_add_epi32(least, _mm512_and_si512(high, one));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, round), 16);
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, high, quiet));
+}
+
+/* Masked stores cost more than others: only for what is left over. */
+#define TO_16(CONVERT)                                                                                       \
+    size_t i = 0;                                                                                            \
+    for (; i + 16 <= dim; i += 16)                                                                           \
+        _mm256_storeu_si256((void *)(out + i), CONVERT(_mm512_loadu_ps(in + i)));                            \
+    if (i < dim) {                                                                                           \
+        _mm256_mask_storeu_epi16(out + i, mask16(dim - i), CONVERT(load_f32(dim - i, in + i)));              \
+    }
+
+#define FROM_16(LOAD)                                                                                        \
+    size_t i = 0;                                                                                            \
+    for (; i + 16 <= dim; i += 16)                                                                           \
+        _mm512_storeu_ps(out + i, LOAD(16, in + i));                                                         \
+    if (i < dim) {                                                                                           \
+        _mm512_mask_storeu_ps(out + i, mask16(dim - i), LOAD(dim - i, in + i));                              \
+    }
+
 TARGET void avx512_to_f16(const float *in, uint16_t *out, size_t dim)
 {
-    for (size_t i = 0; i < dim; i += 16)
-        _mm256_mask_storeu_epi16(out + i, mask16(dim - i),
-                                 _mm512_cvtps_ph(load_f32(dim - i, in + i), _MM_FROUND_TO_NEAREST_INT));
+    TO_16(f16_of);
 }
 
 TARGET void avx512_from_f16(const uint16_t *in, float *out, size_t dim)
 {
-    for (size_t i = 0; i < dim; i += 16)
-        _mm512_mask_storeu_ps(out + i, mask16(dim - i), load_f16(dim - i, in + i));
+    FROM_16(load_f16);
 }
 
-/* Not the instruction for it: that one takes subnormals for 0. */
 TARGET void avx512_to_bf16(const float *in, uint16_t *out, size_t dim)
 {
-    const __m512i one = _mm512_set1_epi32(1), least = _mm512_set1_epi32(0x7fff),
-                  quiet = _mm512_set1_epi32(0x40);
-    for (size_t i = 0; i < dim; i += 16) {
-        __m512 x = load_f32(dim - i, in + i);
-        __m512i bits = _mm512_castps_si512(x), high = _mm512_srli_epi32(bits, 16);
-        __m512i round = _mm512_add_epi32(least, _mm512_and_si512(high, one));
-        __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, round), 16);
-        __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-        rounded = _mm512_mask_or_epi32(rounded, nan, high, quiet);
-        _mm256_mask_storeu_epi16(out + i, mask16(dim - i), _mm512_cvtepi32_epi16(rounded));
-    }
+    TO_16(bf16_of);
 }
 
 TARGET void avx512_from_bf16(const uint16_t *in, float *out, size_t dim)
 {
-    for (size_t i = 0; i < dim; i += 16)
-        _mm512_mask_storeu_ps(out + i, mask16(dim - i), load_bf16(dim - i, in + i));
+    FROM_16(load_bf16);
 }
 
 #endif
