@@ -44,7 +44,8 @@ static const struct argp_option option_table[] = {
     {"attributes", KEY_ATTRIBUTES, "FILE", 0, "JSON attributes, one object a line, one line a row", 0},
     {"limit", KEY_LIMIT, "N", 0, "only the first N rows", 0},
     {"normalize", KEY_NORMALIZE, NULL, 0, "scale each row to length 1 before it is sent", 0},
-    {"quant", KEY_QUANT, "q8|noquant|bin", 0, "how vectors are kept (the server's default: q8)", 0},
+    {"quant", KEY_QUANT, "q8|noquant|bin|f16|bf16|q4", 0, "how vectors are kept (the server's default: q8)",
+     0},
     {"m", KEY_M, "N", 0, "links of an element", 0},
     {"ef", KEY_EF, "N", 0, "candidates looked at when an element is linked", 0},
     {"pipeline", KEY_PIPELINE, "N", 0, "commands in flight (16)", 0},
@@ -63,6 +64,15 @@ struct settings {
     unsigned long long limit, pipeline, batch;
     bool normalize, wait;
 };
+
+static bool is_code(const char *word)
+{
+    static const char *const words[] = {"q8", "noquant", "bin", "f16", "bf16", "q4"};
+    for (size_t n = 0; n < sizeof words / sizeof *words; n++)
+        if (strcasecmp(word, words[n]) == 0)
+            return true;
+    return false;
+}
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
@@ -89,8 +99,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         s->normalize = true;
         break;
     case KEY_QUANT:
-        if (strcasecmp(arg, "q8") != 0 && strcasecmp(arg, "noquant") != 0 && strcasecmp(arg, "bin") != 0)
-            argp_error(state, "--quant '%s': q8, noquant or bin", arg);
+        if (!is_code(arg))
+            argp_error(state, "--quant '%s': q8, noquant, bin, f16, bf16 or q4", arg);
         s->quant = arg;
         break;
     case KEY_M:

@@ -138,7 +138,7 @@ static void profile_int(struct profile_map *map, const char *name, uint64_t valu
 static void profile_us(struct profile_map *map, const char *name, uint64_t ns)
 {
     profile_name(map, name);
-    kith_reply_double(map->reply, (double)(ns / 10) / 100);
+    kith_reply_double(map->reply, (double)ns / 1000);
 }
 
 /* The recall to be expected: less than what was asked for when the set cannot give it, null when it is not calibrated
