@@ -153,7 +153,7 @@ def wrong_usage_is_exit_code_2():
     kith("--nosuch", code=2)
     kith("import", code=2)
     contains(kith("import", "vectors", "f.fbin", code=2)[1], "--into KEY")
-    contains(kith("import", "vectors", "f.fbin", "--into", "k", "--quant", "q9", code=2)[1], "q8, noquant or bin")
+    contains(kith("import", "vectors", "f.fbin", "--into", "k", "--quant", "q9", code=2)[1], "q8, noquant, bin, f16, bf16 or q4")
     contains(kith("recall", "k", code=2)[1], "--queries FILE")
     contains(kith("--help")[0], "kith import vectors", "kith recall")
     contains(kith("import", "vectors", "--help")[0], "--into", "--wait", "--port")
