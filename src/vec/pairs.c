@@ -17,7 +17,6 @@ enum { CALIBRATED_MOST = 256, CALIBRATED_LEAST = 16, CALIBRATED_BYTES = 16 << 20
 enum {
     SCAN_ELEMENTS = 512, /* up to here comparing each with each is as fast */
     SPARE = 16,          /* nearest pairs beyond those asked for, in place of what is removed meanwhile */
-    LIST_BYTES = 64,     /* what a look at an element and its filter costs, in bytes of codes */
     CURSOR_BITS = 31,
 };
 #define CURSOR_SLOT ((UINT64_C(1) << CURSOR_BITS) - 1)
@@ -141,7 +140,7 @@ static void calibrate_one(struct kith_hnsw_pairs *p, uint32_t slot)
     pairs_set_owner(p, slot);
     hnsw_distances(p->h, p->target, s->gathered, count, s->distances);
     p->evaluations += count;
-    p->left -= (int64_t)count * 2 * (int64_t)p->h->code_stride;
+    p->left -= (int64_t)count * ((int64_t)p->h->code_stride + PAIRS_LOOK_BYTES);
     for (uint32_t i = 0; i < count; i++) {
         float fine;
         pairs_fine_distances(p, slot, &s->gathered[i], 1, &fine);
@@ -198,7 +197,7 @@ static int estimate_one(struct kith_hnsw_pairs *p, uint32_t slot)
             s->gathered[owned++] = s->chosen[i];
     hnsw_distances(p->h, hnsw_target(p->h, slot), s->gathered, owned, s->distances);
     p->evaluations += owned;
-    p->left -= (int64_t)owned * (int64_t)p->h->code_stride + LIST_BYTES;
+    p->left -= (int64_t)owned * ((int64_t)p->h->code_stride + PAIRS_LOOK_BYTES) + PAIRS_LOOK_BYTES;
     for (uint32_t i = 0; i < owned; i++) {
         if (!(s->distances[i] < p->bound) || !pairs_passes(p, s->gathered[i]) || !pairs_passes(p, slot))
             continue;
@@ -241,7 +240,7 @@ static int list(struct kith_hnsw_pairs *p)
 {
     uint32_t end = kith_hnsw_slot_end(p->h);
     for (; p->next < end && p->left > 0; p->next++) {
-        p->left -= LIST_BYTES;
+        p->left -= PAIRS_LOOK_BYTES;
         if (!slot_has_chunk(p->h, p->next) || !pairs_passes(p, p->next))
             continue;
         uint32_t *grown = pairs_grow(p->list, sizeof *grown, &p->list_room, p->list_count + 1);
@@ -324,7 +323,7 @@ static int join(struct kith_hnsw_pairs *p)
             break;
         }
         if (!p->partners.active) {
-            p->left -= p->scan ? 0 : LIST_BYTES;
+            p->left -= p->scan ? 0 : PAIRS_LOOK_BYTES;
             rc = begin_owner(p);
         }
         if (rc == KITH_OK && p->partners.active) {

@@ -6,6 +6,9 @@
 #include "vec/index.h"
 #include "vec/pairs.h"
 
+/* What a look at an element costs whatever its length, in bytes of codes. */
+enum { PAIRS_LOOK_BYTES = 256 };
+
 enum pairs_phase {
     PAIRS_CALIBRATE, /* how far codes are from what is kept beside them */
     PAIRS_ESTIMATE,  /* top: the nearest links bound what is looked for */

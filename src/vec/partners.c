@@ -9,7 +9,6 @@
 
 enum {
     BATCH = 32,
-    LINE_BYTES = 64,
     TAIL_EF = 64, /* candidates looked at in place of the links that an unlinked element has not got yet */
     NEAR_ROOM = 64,
 };
@@ -120,7 +119,7 @@ static int decide(struct kith_hnsw_pairs *p, const uint32_t *slots, uint32_t cou
     struct partners *w = &p->partners;
     float distances[BATCH];
     pairs_fine_distances(p, w->owner, slots, count, distances);
-    p->left -= (int64_t)count * LINE_BYTES;
+    p->left -= (int64_t)count * (4 * (int64_t)p->h->code_stride + 2 * PAIRS_LOOK_BYTES);
     for (uint32_t i = 0; i < count; i++) {
         if (!(distances[i] <= p->bound + p->tolerance) || !pairs_passes(p, slots[i]))
             continue;
@@ -208,7 +207,7 @@ static int compare(struct kith_hnsw_pairs *p, const uint32_t *slots, uint32_t co
             s->gathered[unseen++] = slots[i];
     hnsw_distances(p->h, p->target, s->gathered, unseen, s->distances);
     p->evaluations += unseen;
-    p->left -= (int64_t)unseen * (int64_t)(p->h->code_stride + LINE_BYTES);
+    p->left -= (int64_t)unseen * ((int64_t)p->h->code_stride + PAIRS_LOOK_BYTES);
     return consider(p, s->gathered, s->distances, unseen);
 }
 

@@ -12,7 +12,7 @@
 
 enum {
     COUNT_DEFAULT = 100,
-    PAIRS_MAX = 10000, /* of a page, or TOP: their names are looked up and written in one go */
+    PAIRS_MAX = 5000, /* of a page, or TOP: their names are looked up and written in one go */
     SAMPLE_MAX = 10000,
     PAGE_BYTES = 1 << 20, /* a page of long names ends sooner */
     INLINE_ELEMENTS = 64, /* fewer are compared sooner than handed over */
@@ -234,7 +234,7 @@ static bool take_option(struct kith_call *call, size_t *index, struct vpairs *v)
         return take_score(call, value, v);
     if (kith_call_is(call, at, "top"))
         return kith_call_int_in(call, value, 1, PAIRS_MAX, &v->top,
-                                "ERR invalid TOP: a number from 1 to 10000");
+                                "ERR invalid TOP: a number from 1 to 5000");
     if (kith_call_is(call, at, "cursor"))
         return take_cursor(call, value, v);
     if (kith_call_is(call, at, "sample"))
@@ -248,7 +248,7 @@ static bool take_option(struct kith_call *call, size_t *index, struct vpairs *v)
     }
     v->count_given = true;
     return kith_call_int_in(call, value, 1, PAIRS_MAX, &v->count,
-                            "ERR invalid COUNT: a number from 1 to 10000");
+                            "ERR invalid COUNT: a number from 1 to 5000");
 }
 
 static bool parse(struct kith_call *call, struct vpairs *v)

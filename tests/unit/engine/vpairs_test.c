@@ -95,7 +95,7 @@ static void pairs_that_stay_come_once_while_others_come_and_go(void **state)
             assert_non_null(add(&fixture, &rng, "s", i));
             assert_non_null(add(&fixture, &rng, "c", i));
         }
-        run_pages(&fixture, "MINSCORE 0.95 COUNT 10000", NULL, &all);
+        run_pages(&fixture, "MINSCORE 0.95 COUNT 5000", NULL, &all);
         run_pages(&fixture, "MINSCORE 0.95 COUNT 7", &rng, &paged);
         run_pages(&fixture, "MINSCORE 0.95 COUNT 50 FILTER .n==1", &rng, &filtered);
         assert_true(paged.pages > 50 && all.pages < paged.pages);
@@ -130,7 +130,7 @@ static void a_page_of_long_names_ends_sooner(void **state)
         assert_non_null(fixture_do(&fixture, line));
     }
     do {
-        snprintf(line, 70000, "VPAIRS k MINSCORE 1 COUNT 10000 CURSOR %llu", cursor);
+        snprintf(line, 70000, "VPAIRS k MINSCORE 1 COUNT 5000 CURSOR %llu", cursor);
         cursor = read_page(fixture_do(&fixture, line), &seen);
         assert_true(fixture.reply.length < (2 << 20));
     } while (cursor);
