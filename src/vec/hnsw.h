@@ -239,7 +239,7 @@ struct kith_hnsw_stats {
     uint64_t bytes;                              /* all of it */
     double mean_degree;                          /* level 0, of a sample */
     uint64_t levels[KITH_HNSW_LEVEL_MAX + 1];    /* elements whose top level this is */
-    const char *kernels;                         /* "avx512", "avx2", "neon" or "scalar" */
+    const char *kernels;                         /* "avx512-bf16", "avx512", "avx2-vnni", ... */
 };
 /* [writer] Reads up to 1,000 elements for the degree; the rest is counted all along. */
 void kith_hnsw_get_stats(const struct kith_hnsw *h, struct kith_hnsw_stats *stats);
