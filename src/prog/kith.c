@@ -21,6 +21,7 @@ static const char doc[] =
     "  kith import vectors FILE --into KEY    load u8bin, i8bin, fbin, fvecs, npy (and .gz)\n"
     "  kith import keys FILE                  load csv or jsonl\n"
     "  kith recall KEY --queries F            measure answers against exact ones\n"
+    "  kith bench vectors KEY --queries F     the same over several connections, beside another server\n"
     "  kith check DIR                         verify a data folder\n\n"
     "Each has its own --help. Exit codes: 0 all well, 1 an error reply or failure, 2 wrong usage.";
 
@@ -168,6 +169,8 @@ int main(int argc, char **argv)
         return kith_import_main(argc, argv, &options);
     if (strcmp(argv[0], "recall") == 0)
         return kith_recall_main(argc, argv, &options);
+    if (strcmp(argv[0], "bench") == 0)
+        return kith_bench_main(argc, argv, &options);
     if (strcmp(argv[0], "check") == 0)
         return kith_check_main(argc, argv, &options);
     return send_words(argc, argv, &options, arguments.read_last);

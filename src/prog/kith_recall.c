@@ -1,9 +1,13 @@
-/* kith recall: asks the server every query of a file, for several EF, and compares the answers with the exact ones. */
+/* kith recall and kith bench vectors: ask the server every query of a file, for several EF, and compare the answers with
+ * the exact ones. They differ in their defaults: bench asks over several connections, and shows the server's CPU. */
 #include "base/os.h"
 #include "prog/exact.h"
 #include "prog/kith_import.h"
+#include "prog/plot.h"
 #include "prog/rows.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +16,8 @@ enum {
     EF_LIST_MAX = 32,
     K_DEFAULT = 10,
     K_MAX = 1000,
+    CONNECTIONS_MAX = 64,
+    CONNECTIONS_BENCH = 4,
 };
 
 enum {
@@ -25,7 +31,12 @@ enum {
     KEY_LIMIT,
     KEY_PIPELINE,
     KEY_THREADS,
-    KEY_MIN
+    KEY_MIN,
+    KEY_SVG,
+    KEY_CSV,
+    KEY_AGAINST,
+    KEY_CONNECTIONS,
+    KEY_LOAD
 };
 
 static const struct argp_option option_table[] = {
@@ -42,14 +53,23 @@ static const struct argp_option option_table[] = {
     {"pipeline", KEY_PIPELINE, "N", 0, "queries in flight (1)", 0},
     {"threads", KEY_THREADS, "N", 0, "threads of the exact scan (as many as cores)", 0},
     {"min", KEY_MIN, "RECALL", 0, "exit with 1 when the best line's recall is below this", 0},
+    {"svg", KEY_SVG, "FILE", 0, "write recall against queries a second as a picture", 0},
+    {"csv", KEY_CSV, "FILE", 0, "write the table as comma-separated values", 0},
+    {"connections", KEY_CONNECTIONS, "N", 0, "connections that share the queries (1; bench: 4)", 0},
+    {"load", KEY_LOAD, "FILE", 0, "import this vector file into KEY first; the truth is made from it", 0},
+    {"against", KEY_AGAINST, "HOST:PORT", 0,
+     "ask another server, which holds the same elements under the same key, beside this one", 0},
     {0},
 };
 
 struct settings {
     struct kith_options *options;
-    const char *key, *queries, *truth, *exact, *names;
+    const char *key, *queries, *truth, *exact, *names, *svg, *csv, *load;
+    bool is_bench;
+    const char *against, *against_port; /* NULL: no other server */
+    char against_host[256];
     enum kith_exact_metric metric;
-    unsigned long long k, limit, pipeline, threads;
+    unsigned long long k, limit, pipeline, threads, connections;
     unsigned long long ef[EF_LIST_MAX];
     size_t ef_count;
     double min;
@@ -67,6 +87,19 @@ static void parse_ef_list(struct settings *s, char *arg, struct argp_state *stat
     }
     if (!s->ef_count)
         argp_error(state, "--ef needs at least one number");
+}
+
+/* HOST:PORT, where the host may hold colons itself. */
+static void parse_against(struct settings *s, const char *arg, struct argp_state *state)
+{
+    const char *colon = strrchr(arg, ':');
+    bool plain = strcspn(arg, "\"\\,<>& \t\r\n") == strlen(arg);
+    if (!plain || !colon || colon == arg || !colon[1] || (size_t)(colon - arg) >= sizeof s->against_host)
+        argp_error(state, "--against '%s': HOST:PORT is needed", arg);
+    else
+        snprintf(s->against_host, sizeof s->against_host, "%.*s", (int)(colon - arg), arg);
+    s->against = arg;
+    s->against_port = colon ? colon + 1 : NULL;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -117,12 +150,29 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (!(s->min > 0 && s->min <= 1))
             argp_error(state, "--min '%s': a number above 0, up to 1", arg);
         break;
+    case KEY_SVG:
+        s->svg = arg;
+        break;
+    case KEY_CSV:
+        s->csv = arg;
+        break;
+    case KEY_CONNECTIONS:
+        if (!kith_import_parse_count(arg, 1, CONNECTIONS_MAX, &s->connections))
+            argp_error(state, "--connections '%s': a number from 1 to %d", arg, CONNECTIONS_MAX);
+        break;
+    case KEY_LOAD:
+        s->load = arg;
+        break;
+    case KEY_AGAINST:
+        parse_against(s, arg, state);
+        break;
     case ARGP_KEY_ARG:
         if (s->key)
             argp_error(state, "one key at a time: '%s' is too many", arg);
         s->key = arg;
         break;
     case ARGP_KEY_END:
+        s->exact = s->load && !s->truth && !s->exact ? s->load : s->exact;
         if (!s->key || !s->queries || !(s->truth || s->exact))
             argp_error(state, "a KEY, --queries FILE, and --truth FILE or --exact FILE are needed");
         if (s->truth && s->exact)
@@ -152,17 +202,21 @@ static const struct argp argp = {
 /* What one run holds. */
 struct job {
     const struct settings *settings;
-    struct kith_client *client;
+    struct kith_client *clients[CONNECTIONS_MAX];
     uint32_t dim;
     size_t query_count;
     float *queries;
     int32_t *truth; /* k a query, nearest first */
     struct kith_progress progress;
+    const char *server; /* whose lines these are */
 };
 
 struct line {
-    double recall, worst, seconds;
-    double p50_ms, p99_ms; /* at pipeline 1 */
+    const char *server;
+    unsigned long long ef;
+    double recall, worst, seconds, rate; /* rate: queries a second */
+    double cpu_rate;                     /* queries a CPU second of the server; 0: it does not say */
+    double p50_ms, p99_ms;               /* at pipeline 1 */
 };
 
 static int out_of_memory(struct kith_error *error)
@@ -263,7 +317,8 @@ static int scan_truth(struct job *job, struct kith_error *error)
     return status;
 }
 
-static int put_query(struct job *job, size_t q, unsigned long long ef, struct kith_error *error)
+static int put_query(const struct job *job, struct kith_client *client, size_t q, unsigned long long ef,
+                     struct kith_error *error)
 {
     char count_text[24], ef_text[24];
     int count_length = snprintf(count_text, sizeof count_text, "%llu", job->settings->k);
@@ -274,7 +329,7 @@ static int put_query(struct job *job, size_t q, unsigned long long ef, struct ki
         KITH_SLICE("COUNT"), kith_slice(count_text, (size_t)count_length),
         KITH_SLICE("EF"),    kith_slice(ef_text, (size_t)ef_length),
     };
-    return kith_client_put(job->client, argv, sizeof argv / sizeof *argv) ? out_of_memory(error) : KITH_OK;
+    return kith_client_put(client, argv, sizeof argv / sizeof *argv) ? out_of_memory(error) : KITH_OK;
 }
 
 /* The row number in an element's name, or -1. */
@@ -321,115 +376,375 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* What the server's process has used so far, by its INFO; 0: it does not say. */
+static double server_cpu_seconds(struct kith_client *client)
+{
+    struct kith_value answer;
+    struct kith_error error;
+    double seconds = 0;
+    if (kith_client_call_words(client, &answer, &error, "INFO", "cpu", NULL))
+        return 0;
+    if (answer.type == KITH_VALUE_STRING || answer.type == KITH_VALUE_VERBATIM) {
+        const char *user = strstr(answer.text.data, "used_cpu_user:"),
+                   *system = strstr(answer.text.data, "used_cpu_sys:");
+        if (user && system)
+            seconds = atof(user + strlen("used_cpu_user:")) + atof(system + strlen("used_cpu_sys:"));
+    }
+    kith_value_fini(&answer);
+    return seconds;
+}
+
+/* One connection's part of the queries: every connections-th from the first on. */
+struct worker {
+    struct job *job;
+    struct kith_client *client;
+    pthread_t thread;
+    size_t first, step;
+    unsigned long long ef;
+    double *times_ms; /* of all queries; between question and answer: when it was asked */
+    double recall, worst;
+    int status;
+    struct kith_error error;
+};
+
+static double now_ms(void)
+{
+    return (double)kith_os_monotonic_ns() / 1e6;
+}
+
+static int take_answer(struct worker *worker, size_t q)
+{
+    struct job *job = worker->job;
+    struct kith_value answer;
+    size_t hits = 0;
+    int status = kith_client_reply(worker->client, &answer, &worker->error);
+    if (status)
+        return status;
+    worker->times_ms[q] = now_ms() - worker->times_ms[q];
+    status = count_hits(job, q, &answer, &hits, &worker->error);
+    kith_value_fini(&answer);
+    double recall = (double)hits / (double)job->settings->k;
+    worker->recall += recall;
+    worker->worst = recall < worker->worst ? recall : worker->worst;
+    return status;
+}
+
+static void *ask_part(void *arg)
+{
+    struct worker *worker = arg;
+    struct job *job = worker->job;
+    size_t put = worker->first, flying = 0;
+    for (size_t q = worker->first; !worker->status && q < job->query_count; q += worker->step) {
+        for (; !worker->status && put < job->query_count && flying < job->settings->pipeline;
+             put += worker->step) {
+            worker->times_ms[put] = now_ms();
+            worker->status = put_query(job, worker->client, put, worker->ef, &worker->error);
+            flying++;
+        }
+        if (!worker->status)
+            worker->status = take_answer(worker, q);
+        flying--;
+        if (worker->first == 0)
+            kith_progress_update(&job->progress, q, job->query_count, 0);
+    }
+    return NULL;
+}
+
+/* All on threads of their own but the first, which is asked here. */
+static int ask_all(struct worker *workers, size_t count, struct kith_error *error)
+{
+    size_t started = 1;
+    int status = KITH_OK;
+    while (started < count && !pthread_create(&workers[started].thread, NULL, ask_part, &workers[started]))
+        started++;
+    if (started < count)
+        status = kith_error_set(error, KITH_EAGAIN, "no more threads for %zu connections", count);
+    else
+        ask_part(&workers[0]);
+    for (size_t i = 1; i < started; i++)
+        pthread_join(workers[i].thread, NULL);
+    for (size_t i = 0; i < count && !status; i++) {
+        status = workers[i].status;
+        if (status)
+            *error = workers[i].error;
+    }
+    return status;
+}
+
 /* All queries with one EF. times_ms[] has room for each. */
 static int measure(struct job *job, unsigned long long ef, double *times_ms, struct line *line,
                    struct kith_error *error)
 {
-    size_t put = 0, answered = 0, pipeline = job->settings->pipeline;
-    double k = (double)job->settings->k;
+    struct worker workers[CONNECTIONS_MAX] = {{0}};
+    size_t count =
+        job->settings->connections < job->query_count ? job->settings->connections : job->query_count;
     int status = KITH_OK;
+    for (size_t i = 0; i < count; i++)
+        workers[i] = (struct worker){.job = job,
+                                     .client = job->clients[i],
+                                     .first = i,
+                                     .step = count,
+                                     .ef = ef,
+                                     .times_ms = times_ms,
+                                     .worst = 1};
     kith_progress_init(&job->progress, "queries");
-    uint64_t start = kith_os_monotonic_ns(), sent = start;
-    *line = (struct line){.worst = 1};
-    while (!status && answered < job->query_count) {
-        struct kith_value answer;
-        while (!status && put < job->query_count && put - answered < pipeline)
-            status = put_query(job, put++, ef, error);
-        if (!status)
-            status = kith_client_reply(job->client, &answer, error);
-        if (status)
-            break;
-        uint64_t now = kith_os_monotonic_ns();
-        times_ms[answered] = (double)(now - sent) / 1e6;
-        size_t hits = 0;
-        status = count_hits(job, answered, &answer, &hits, error);
-        kith_value_fini(&answer);
-        if (!status) {
-            double recall = (double)hits / k;
-            line->recall += recall;
-            line->worst = recall < line->worst ? recall : line->worst;
-        }
-        answered++;
-        kith_progress_update(&job->progress, answered, job->query_count, 0);
-        sent = kith_os_monotonic_ns();
-    }
+    *line = (struct line){.worst = 1, .server = job->server, .ef = ef};
+    double cpu = server_cpu_seconds(job->clients[0]);
+    uint64_t start = kith_os_monotonic_ns();
+    status = ask_all(workers, count, error);
     line->seconds = (double)(kith_os_monotonic_ns() - start) / 1e9;
-    line->recall /= (double)job->query_count;
     kith_progress_clear(&job->progress);
-    qsort(times_ms, answered, sizeof *times_ms, compare_doubles);
-    line->p50_ms = answered ? times_ms[answered / 2] : 0;
-    line->p99_ms = answered ? times_ms[answered * 99 / 100] : 0;
-    return status;
+    if (status)
+        return status;
+    double cpu_used = server_cpu_seconds(job->clients[0]) - cpu;
+    for (size_t i = 0; i < count; i++) {
+        line->recall += workers[i].recall / (double)job->query_count;
+        line->worst = workers[i].worst < line->worst ? workers[i].worst : line->worst;
+    }
+    line->rate = (double)job->query_count / line->seconds;
+    line->cpu_rate = cpu_used > 0 ? (double)job->query_count / cpu_used : 0;
+    qsort(times_ms, job->query_count, sizeof *times_ms, compare_doubles);
+    line->p50_ms = times_ms[job->query_count / 2];
+    line->p99_ms = times_ms[job->query_count * 99 / 100];
+    return KITH_OK;
+}
+
+static void print_head(const struct settings *s)
+{
+    char name[32];
+    if (s->options->output == KITH_OUTPUT_JSON)
+        return;
+    snprintf(name, sizeof name, "recall@%llu", s->k);
+    printf("%8s %10s %10s %12s", "EF", name, "worst", "queries/s");
+    if (s->pipeline == 1 || s->is_bench)
+        printf(" %10s %10s", "p50 ms", "p99 ms");
+    if (s->is_bench)
+        printf(" %12s", "per CPU s");
+    printf("\n");
 }
 
 /* A table for people, or one JSON object a line. */
-static void print_line(const struct job *job, unsigned long long ef, const struct line *line)
+static void print_line(const struct settings *s, const struct line *line)
 {
-    double rate = (double)job->query_count / line->seconds;
-    bool has_times = job->settings->pipeline == 1;
-    if (job->settings->options->output == KITH_OUTPUT_JSON) {
-        printf("{\"ef\":%llu,\"k\":%llu,\"recall\":%.5f,\"worst\":%.3f,\"queries_per_s\":%.1f", ef,
-               job->settings->k, line->recall, line->worst, rate);
+    bool has_times = s->pipeline == 1 || s->is_bench;
+    if (s->options->output == KITH_OUTPUT_JSON) {
+        printf("{\"ef\":%llu,\"k\":%llu,\"recall\":%.5f,\"worst\":%.3f,\"queries_per_s\":%.1f", line->ef,
+               s->k, line->recall, line->worst, line->rate);
         if (has_times)
             printf(",\"p50_ms\":%.3f,\"p99_ms\":%.3f", line->p50_ms, line->p99_ms);
-        printf("}\n");
+        if (line->cpu_rate > 0)
+            printf(",\"queries_per_cpu_s\":%.1f", line->cpu_rate);
+        printf(",\"server\":\"%s\"}\n", line->server);
     } else {
-        printf("%8llu %10.4f %10.3f %12.0f", ef, line->recall, line->worst, rate);
+        printf("%8llu %10.4f %10.3f %12.0f", line->ef, line->recall, line->worst, line->rate);
         if (has_times)
             printf(" %10.3f %10.3f", line->p50_ms, line->p99_ms);
+        if (s->is_bench && line->cpu_rate > 0)
+            printf(" %12.0f", line->cpu_rate);
+        else if (s->is_bench)
+            printf(" %12s", "-");
         printf("\n");
     }
     fflush(stdout);
 }
 
-static int print_table(struct job *job, double *best, struct kith_error *error)
+/* ---- what is left of the lines: the ratio, the plot, the files ---- */
+
+struct table {
+    struct line *lines;
+    size_t count;
+};
+
+static int print_table(struct job *job, struct table *table, struct kith_error *error)
 {
     const struct settings *s = job->settings;
     double *times_ms = calloc(job->query_count + 1, sizeof *times_ms);
     if (!times_ms)
         return out_of_memory(error);
-    if (s->options->output != KITH_OUTPUT_JSON) {
-        char name[32];
-        snprintf(name, sizeof name, "recall@%llu", s->k);
-        printf("%8s %10s %10s %12s", "EF", name, "worst", "queries/s");
-        if (s->pipeline == 1)
-            printf(" %10s %10s", "p50 ms", "p99 ms");
-        printf("\n");
-    }
+    if (s->against_port && s->options->output != KITH_OUTPUT_JSON)
+        printf("%s:\n", job->server);
+    print_head(s);
     int status = KITH_OK;
     for (size_t e = 0; !status && e < s->ef_count; e++) {
-        struct line line;
-        status = measure(job, s->ef[e], times_ms, &line, error);
+        status = measure(job, s->ef[e], times_ms, &table->lines[table->count], error);
         if (!status)
-            print_line(job, s->ef[e], &line);
-        *best = !status && line.recall > *best ? line.recall : *best;
+            print_line(s, &table->lines[table->count++]);
     }
     free(times_ms);
     return status;
 }
 
-int kith_recall_main(int argc, char **argv, struct kith_options *options)
+/* Queries a second at a recall, between the measured lines; 0 where these do not reach it. */
+static double rate_at(const struct line *lines, size_t count, double recall)
 {
-    struct settings settings = {
-        .options = options, .k = K_DEFAULT, .ef = {50, 100, 200, 400}, .ef_count = 4, .pipeline = 1};
-    struct kith_error error;
-    char name[] = "kith recall";
     double best = 0;
-    argv[0] = name;
+    for (size_t i = 0; i < count; i++) {
+        if (lines[i].recall >= recall && lines[i].rate > best)
+            best = lines[i].rate;
+        for (size_t j = 0; j < count; j++) {
+            double low = lines[i].recall, high = lines[j].recall;
+            if (low >= recall || high < recall)
+                continue;
+            double between = lines[i].rate + (lines[j].rate - lines[i].rate) * (recall - low) / (high - low);
+            best = between > best ? between : best;
+        }
+    }
+    return best;
+}
+
+static void print_ratios(const struct settings *s, const struct table *table)
+{
+    static const double recalls[] = {0.90, 0.95, 0.99};
+    size_t half = table->count / 2;
+    for (size_t i = 0; i < sizeof recalls / sizeof *recalls; i++) {
+        double here = rate_at(table->lines, half, recalls[i]);
+        double there = rate_at(table->lines + half, table->count - half, recalls[i]);
+        if (here > 0 && there > 0)
+            printf("at recall %.2f: %.2f times the queries a second of %s\n", recalls[i], here / there,
+                   s->against);
+    }
+}
+
+static int write_file(const char *path, const struct kith_buf *text, struct kith_error *error)
+{
+    if (text->failed)
+        return out_of_memory(error);
+    FILE *file = fopen(path, "wb");
+    if (!file)
+        return kith_error_set(error, KITH_EIO, "%s: cannot be written: %s", path, strerror(errno));
+    bool whole = fwrite(text->data, 1, text->length, file) == text->length;
+    if (fclose(file) != 0 || !whole)
+        return kith_error_set(error, KITH_EIO, "%s: cannot be written: %s", path, strerror(errno));
+    return KITH_OK;
+}
+
+static void append_csv(const struct settings *s, const struct table *table, struct kith_buf *out)
+{
+    kith_buf_append_text(out, "server,k,ef,recall,worst,queries_per_s,queries_per_cpu_s,p50_ms,p99_ms\n");
+    for (size_t i = 0; i < table->count; i++) {
+        const struct line *line = &table->lines[i];
+        kith_buf_append_format(out, "%s,%llu,%llu,%.5f,%.3f,%.1f,", line->server, s->k, line->ef,
+                               line->recall, line->worst, line->rate);
+        if (line->cpu_rate > 0)
+            kith_buf_append_format(out, "%.1f", line->cpu_rate);
+        if (s->pipeline == 1 || s->is_bench)
+            kith_buf_append_format(out, ",%.3f,%.3f\n", line->p50_ms, line->p99_ms);
+        else
+            kith_buf_append_text(out, ",,\n");
+    }
+}
+
+/* One curve a server: its lines stand together. */
+static int draw(const struct settings *s, const struct table *table, struct kith_error *error)
+{
+    enum { COLUMNS = 80, LEAST = 2 };
+    struct kith_plot_point points[2 * EF_LIST_MAX];
+    struct kith_plot_series series[2] = {{0}};
+    struct kith_plot plot = {.title = s->key, .k = (unsigned)s->k, .series = series};
+    struct kith_buf out;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct line *line = &table->lines[i];
+        points[i] = (struct kith_plot_point){line->recall, line->rate, line->ef};
+        if (!i || line->server != table->lines[i - 1].server)
+            series[plot.series_count++] = (struct kith_plot_series){line->server, points + i, 0};
+        series[plot.series_count - 1].count++;
+    }
+    kith_buf_init(&out);
+    if (s->options->output != KITH_OUTPUT_JSON && table->count >= LEAST)
+        kith_plot_text(&plot, COLUMNS, &out);
+    int status = out.failed ? out_of_memory(error) : KITH_OK;
+    if (!status && out.length)
+        printf("\n%.*s", (int)out.length, out.data);
+    kith_buf_clear(&out);
+    if (!status && s->svg) {
+        kith_plot_svg(&plot, &out);
+        status = write_file(s->svg, &out, error);
+    }
+    kith_buf_clear(&out);
+    if (!status && s->csv) {
+        append_csv(s, table, &out);
+        status = write_file(s->csv, &out, error);
+    }
+    kith_buf_fini(&out);
+    return status;
+}
+
+static void disconnect(struct job *job)
+{
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        kith_client_close(job->clients[i]);
+        job->clients[i] = NULL;
+    }
+}
+
+static int connect_all(struct job *job, const struct kith_client_options *options, struct kith_error *error)
+{
+    int status = KITH_OK;
+    for (size_t i = 0; !status && i < job->settings->connections; i++)
+        status = kith_client_open(&job->clients[i], options, error);
+    return status;
+}
+
+/* The same questions to the other server. */
+static int measure_other(struct job *job, struct table *table, struct kith_error *error)
+{
+    struct kith_client_options other = {.host = job->settings->against_host,
+                                        .port = job->settings->against_port};
+    disconnect(job);
+    job->server = job->settings->against;
+    int status = connect_all(job, &other, error);
+    return status ? status : print_table(job, table, error);
+}
+
+static int load(const struct settings *s)
+{
+    char words[][8] = {"import", "vectors", "--into", "--wait"};
+    char *argv[] = {words[0], words[1], (char *)(uintptr_t)s->load, words[2], (char *)(uintptr_t)s->key,
+                    words[3], NULL};
+    return kith_import_main(6, argv, s->options);
+}
+
+static int run(int argc, char **argv, struct kith_options *options, bool is_bench)
+{
+    struct settings settings = {.options = options,
+                                .k = K_DEFAULT,
+                                .ef = {50, 100, 200, 400},
+                                .ef_count = 4,
+                                .pipeline = 1,
+                                .is_bench = is_bench,
+                                .connections = is_bench ? CONNECTIONS_BENCH : 1};
+    struct kith_error error;
+    char names[][24] = {"kith recall", "kith bench vectors"};
+    double best = 0;
+    char address[300];
+    struct line lines[2 * EF_LIST_MAX];
+    struct table table = {.lines = lines};
+    argv[0] = names[is_bench];
     if (argp_parse(&argp, argc, argv, 0, NULL, &settings))
         return KITH_EXIT_USAGE;
-    struct job job = {.settings = &settings};
+    if (settings.load && load(&settings) != KITH_EXIT_OK)
+        return KITH_EXIT_FAILURE;
+    kith_client_address(&options->client, address, sizeof address);
+    struct job job = {.settings = &settings, .server = address};
     int status = read_queries(&job, &error);
     if (!status && !(job.truth = calloc(job.query_count * settings.k, sizeof *job.truth)))
         status = out_of_memory(&error);
     /* The server is asked for first: a typing error in its address should not cost an exact scan. */
     if (!status)
-        status = kith_client_open(&job.client, &options->client, &error);
+        status = connect_all(&job, &options->client, &error);
     if (!status)
         status = settings.exact ? scan_truth(&job, &error) : read_truth(&job, &error);
     if (!status)
-        status = print_table(&job, &best, &error);
-    kith_client_close(job.client);
+        status = print_table(&job, &table, &error);
+    for (size_t i = 0; i < table.count; i++)
+        best = lines[i].recall > best ? lines[i].recall : best;
+    if (!status && settings.against_port)
+        status = measure_other(&job, &table, &error);
+    if (!status && settings.against_port && options->output != KITH_OUTPUT_JSON)
+        print_ratios(&settings, &table);
+    if (!status)
+        status = draw(&settings, &table, &error);
+    disconnect(&job);
     free(job.queries);
     free(job.truth);
     if (status)
@@ -439,4 +754,21 @@ int kith_recall_main(int argc, char **argv, struct kith_options *options)
         return kith_complain(&error);
     }
     return KITH_EXIT_OK;
+}
+
+int kith_recall_main(int argc, char **argv, struct kith_options *options)
+{
+    return run(argc, argv, options, false);
+}
+
+int kith_bench_main(int argc, char **argv, struct kith_options *options)
+{
+    if (argc > 1 && strcmp(argv[1], "vectors") == 0)
+        return run(argc - 1, argv + 1, options, true);
+    bool is_help = argc > 1 && strcmp(argv[1], "--help") == 0;
+    fputs("Usage: kith bench vectors KEY --queries FILE (--load FILE | --truth FILE | --exact FILE) "
+          "[OPTION...]\n"
+          "Try 'kith bench vectors --help'.\n",
+          is_help ? stdout : stderr);
+    return is_help ? KITH_EXIT_OK : KITH_EXIT_USAGE;
 }

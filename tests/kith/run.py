@@ -5,6 +5,7 @@ client in a pseudo terminal, the loaders, the recall table, and what each says w
   --redis   against Debian's redis-server, to see that kith is a client for it too; cases with vectors are skipped
 
 One case a function."""
+import csv
 import fcntl
 import gzip
 import json
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import termios
 import time
+import xml.etree.ElementTree
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
@@ -456,7 +458,32 @@ def the_recall_table_is_right():
             raise AssertionError("recall at EF 300: %r" % table[1])
     out, _ = kith("recall", "r", "--queries", asked, "--truth", truth_file, "--pipeline", "8")
     equal(out.splitlines()[0].split(), ["EF", "recall@10", "worst", "queries/s"])
-    equal([line.split()[0] for line in out.splitlines()[1:]], ["50", "100", "200", "400"])
+    equal([line.split()[0] for line in out.splitlines()[1:5]], ["50", "100", "200", "400"])
+    contains(out, "queries/s\n", "*", "   recall@10   ")
+    # The picture stands alone and is XML; the table is CSV.
+    svg, table = path("r.svg"), path("r.csv")
+    kith("recall", "r", "--queries", asked, "--truth", truth_file, "--svg", svg, "--csv", table, "--ef", "20,50,100")
+    root = xml.etree.ElementTree.parse(svg).getroot()
+    equal(root.tag, "{http://www.w3.org/2000/svg}svg")
+    equal(len(root.findall(".//{http://www.w3.org/2000/svg}circle")), 3)
+    equal([e for e in root.iter() if any("href" in name or "src" in name for name in e.attrib)], [])
+    texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    contains(" ".join(texts), "recall@10", "queries a second (log)")
+    rows = list(csv.DictReader(open(table)))
+    equal([row["ef"] for row in rows], ["20", "50", "100"])
+    if not all(0 < float(row["recall"]) <= 1 and float(row["queries_per_s"]) > 0 for row in rows):
+        raise AssertionError("csv: %r" % rows)
+    contains(kith("recall", "r", "--queries", asked, "--truth", truth_file, "--csv", "/nowhere/x", code=1)[1],
+             "/nowhere/x: cannot be written")
+    # The bench: several connections, and another server beside (here the same one).
+    here = "127.0.0.1:%d" % SERVER.port
+    out, _ = kith("bench", "vectors", "b", "--load", base, "--queries", asked, "--ef", "20,300", "--connections", "3",
+                  "--pipeline", "2", "--against", here)
+    equal(len([line for line in out.splitlines() if line.split()[:1] in (["20"], ["300"])]), 4)
+    contains(out, "per CPU s", here + ":\n", "times the queries a second of " + here, "o " + here)
+    contains(kith("bench", "vectors", "b", "--queries", asked, "--truth", truth_file, "--against", "x", code=2)[1],
+             "HOST:PORT is needed")
+    contains(kith("bench", code=2)[1], "kith bench vectors KEY")
     # Truth that is nobody's: recall is low, and --min says so.
     wrong = path("w.i32bin", struct.pack("<II", 40, 10) + struct.pack("<400i", *([1499] * 400)))
     contains(kith("recall", "r", "--queries", asked, "--truth", wrong, "--min", "0.5", code=1)[1], "is below 0.5")
