@@ -40,7 +40,6 @@ int kith_measure_open(struct kith_measure **out, struct kith_hnsw *h,
         kith_measure_close(m);
         return KITH_ENOMEM;
     }
-    m->sample.mended = true;
     *out = m;
     return KITH_OK;
 }
@@ -156,6 +155,7 @@ int kith_measure_step(struct kith_measure *m, uint32_t codes, const _Atomic unsi
     while (rc == KITH_OK && left && m->done < m->options.samples && !m->found_none) {
         if (!m->under_way)
             m->under_way = hnsw_sample_draw(&m->sample, m->h, &m->rng);
+        m->sample.mended = m->done % 2; /* too hard and too easy by turns, as in calibration */
         m->found_none = !m->under_way;
         uint32_t before = left;
         if (m->under_way)
