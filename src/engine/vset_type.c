@@ -69,6 +69,9 @@ static void save_header(struct kith_save *save, const struct kith_vset *vset)
 {
     struct kith_buf *part = kith_save_part_begin(save), header;
     kith_buf_init(&header);
+    /* A checkpoint follows when links have been made and then none for a while: the set is at rest. */
+    if (kith_hnsw_get_backlog(vset->index).tail == 0)
+        kith_hnsw_trim(vset->index);
     kith_hnsw_save_header(vset->index, &header);
     kith_buf_append_char(part, 'H');
     kith_buf_append_char(part, PART_VERSION);

@@ -103,8 +103,8 @@ int kith_hnsw_remove(struct kith_hnsw *h, uint32_t slot);
  * when a batch of work came back (add and remove call it, too). Returns whether there is more to free now. */
 bool kith_hnsw_reclaim(struct kith_hnsw *h);
 
-/* Gives back what huge pages hold beyond the last slot: a few hundred kilobytes for each kind of data. Call it when a
- * set has come to rest: what is added next goes to small pages for a while. settle() does. */
+/* [writer] Gives back what huge pages hold beyond the last slot: a few hundred kilobytes for each kind of data. Call it when a
+ * set has come to rest: what is added next goes to small pages for a while. settle() and restore_finish() do. */
 void kith_hnsw_trim(struct kith_hnsw *h);
 
 /* ---- background work [any thread] ---- */

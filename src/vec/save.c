@@ -263,5 +263,6 @@ int kith_hnsw_restore_finish(struct kith_hnsw *h)
     }
     atomic_store(&h->repair.changes, changes);
     atomic_store(&h->repair.sweep_again, changes > 1); /* the entry point may well have none */
+    kith_hnsw_trim(h);
     return KITH_OK;
 }
