@@ -432,10 +432,12 @@ void kith_hnsw_trim(struct kith_hnsw *h)
     struct region *regions[SLOT_REGIONS];
     unsigned count = slot_regions(h, regions);
     for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
-        uint32_t start = region_chunk_start(h->upper.shift, chunk);
-        uint32_t rows = h->upper_bump > start ? h->upper_bump - start : 0;
         for (unsigned i = 0; i < count && chunk_is_open(h, chunk); i++)
             region_trim(regions[i], chunk, h->bump[chunk]);
+        if (!h->upper.memory[chunk]) /* and no chunk begins behind what 32 bits can number */
+            continue;
+        uint32_t start = region_chunk_start(h->upper.shift, chunk);
+        uint32_t rows = h->upper_bump > start ? h->upper_bump - start : 0;
         if (rows < region_chunk_units(h->upper.shift, chunk)) {
             region_trim(&h->upper, chunk, rows);
             region_trim(&h->upper_top, chunk, rows);
