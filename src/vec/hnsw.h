@@ -31,12 +31,14 @@
 
 /* How an element's vector is kept. The numbers are on disk: never reuse one. */
 enum kith_hnsw_codes {
-    KITH_HNSW_F32 = 1,  /* 4 bytes a dimension */
-    KITH_HNSW_I8 = 2,   /* 1 byte a dimension, one range per vector: value = code * range / 127 */
-    KITH_HNSW_BIN = 3,  /* 1 bit a dimension: set when the value is > 0; 64-bit little-endian words */
+    KITH_HNSW_F32 = 1, /* 4 bytes a dimension */
+    KITH_HNSW_I8 = 2,  /* 1 byte a dimension, in steps of one size per vector */
+    KITH_HNSW_BIN =
+        3, /* 1 bit a dimension: of the rotated vector, set when > 0; 64-bit little-endian words */
     KITH_HNSW_F16 = 4,  /* IEEE half: 2 bytes a dimension */
     KITH_HNSW_BF16 = 5, /* the upper half of a float32: 2 bytes a dimension */
-    KITH_HNSW_I4 = 6,   /* 4 bits a dimension, one range per vector */
+    KITH_HNSW_I4 =
+        6, /* 4 bits a dimension, steps as above; of the rotated vector where that helps (codes.c) */
 };
 
 /* What is kept beside the code, to rank the nearest of a walk again. On disk, too. */
@@ -56,10 +58,11 @@ enum kith_hnsw_layout {
 
 /* Smaller is nearer in each. On disk, too. */
 enum kith_hnsw_metric {
-    KITH_HNSW_COSINE =
-        1, /* 1 - cos, in [0, 2]; a zero vector is at 1 from everything; BIN: 2 * hamming / dim */
+    KITH_HNSW_COSINE = 1,        /* 1 - cos, in [0, 2]; a zero vector is at 1 from everything */
     KITH_HNSW_INNER_PRODUCT = 2, /* 1 - dot */
-    KITH_HNSW_L2SQ = 3,          /* squared Euclidean distance */
+    KITH_HNSW_L2SQ =
+        3, /* squared Euclidean distance. But with float32 kept, vectors longer than 2^62 count as
+                                    that long, here and for INNER_PRODUCT, and no distance is infinite */
 };
 
 struct kith_hnsw_options {
@@ -156,7 +159,9 @@ struct kith_hnsw_query {
     bool by_codes;       /* with exact: keep the ef nearest by code, then rank these as a walk's: what a
                                  graph without faults would find */
     bool timed;          /* fill the profile's times and path */
-    float max_distance;  /* leave out what is farther; <= 0: no bound (an exact match only: FLT_MIN) */
+    float
+        max_distance; /* leave out what is farther; 0, or less where the metric has no such distances: no bound (an exact match
+                               only: FLT_MIN) */
     kith_hnsw_filter *filter; /* NULL: all */
     void *filter_context;
     enum kith_hnsw_way way;
@@ -210,11 +215,11 @@ uint64_t kith_hnsw_user(const struct kith_hnsw *h, uint32_t slot);
 uint64_t kith_hnsw_set_user(struct kith_hnsw *h, uint32_t slot, uint64_t user);
 /* [writer] Calls release(user) once no filter that runs now can see it. KITH_ENOMEM: not taken. */
 int kith_hnsw_defer(struct kith_hnsw *h, uint64_t user);
-/* The vector as kept, times its norm: out[0..dim). */
+/* The vector from the finest that is kept of it, times its norm: out[0..dim). */
 void kith_hnsw_vector(const struct kith_hnsw *h, uint32_t slot, float *out);
 float kith_hnsw_norm(const struct kith_hnsw *h, uint32_t slot); /* Euclidean, of the vector as added */
 /* The raw code of the normalised vector, borrowed until the element is removed. *range (may be NULL): for I8,
- * the largest magnitude of the normalised vector; else 0. */
+ * what 127 stands for when the code is scaled to length 1; else 0. */
 struct kith_slice kith_hnsw_code(const struct kith_hnsw *h, uint32_t slot, float *range);
 float kith_hnsw_distance(const struct kith_hnsw *h, uint32_t a, uint32_t b);
 /* Its top level, 0 to KITH_HNSW_LEVEL_MAX. */
