@@ -4,8 +4,8 @@
  *     bench/vectors FOLDER SET [key=value ...]
  *     FOLDER   holds SET.base.u8bin.gz and SET.query.u8bin.gz (two little-endian uint32: rows, columns; then
  *              bytes)
- *     keys     threads=1 codes=i8|f32|f16|bf16|i4|bin keep=default|none|residual|f16|f32 metric=cosine|ip|l2 m=16
- *              efc=200 rows=0 (all) queries=0 (all) kernels=0 (the best) file=PATH
+ *     keys     threads=1 layout=compact|spread codes=i8|f32|f16|bf16|i4|bin keep=default|none|residual|f16|f32
+ *              metric=cosine|ip|l2 m=16 efc=200 rows=0 (all) queries=0 (all) kernels=0 (the best) file=PATH
  */
 #include "data.h"
 
@@ -151,11 +151,12 @@ static void print_stats(const struct bench *b)
     struct kith_hnsw_stats stats;
     kith_hnsw_get_stats(b->h, &stats);
     double n = (double)stats.elements;
-    printf("elements %llu, mean degree %.1f, bytes an element %.1f (codes %.0f, links %.0f, rest %.0f), "
+    printf("elements %llu, mean degree %.1f, bytes an element %.1f (codes %.0f, links %.0f, rows %.0f, rest "
+           "%.0f), "
            "kernels %s\n",
            (unsigned long long)stats.elements, stats.mean_degree, (double)stats.bytes / n,
-           (double)stats.code_bytes / n, (double)stats.link_bytes / n, (double)stats.element_bytes / n,
-           stats.kernels);
+           (double)stats.code_bytes / n, (double)stats.link_bytes / n, (double)stats.spread_bytes / n,
+           (double)stats.element_bytes / n, stats.kernels);
 }
 
 static void check(const struct bench *b)
@@ -185,6 +186,11 @@ static void save_and_restore(struct bench *b)
     if (rc == KITH_OK)
         rc = kith_hnsw_restore_finish(b->h);
     printf("restore: %.3f s (%s)\n", seconds() - start, kith_status_text(rc));
+    start = seconds();
+    if (rc == KITH_OK && b->options.layout == KITH_HNSW_SPREAD)
+        rc = kith_hnsw_settle(b->h);
+    if (b->options.layout == KITH_HNSW_SPREAD)
+        printf("rows: %.3f s (%s)\n", seconds() - start, kith_status_text(rc));
     for (uint32_t slot = 0; slot < end; slot++)
         kith_buf_fini(&records[slot]);
     free(records);
@@ -193,7 +199,7 @@ static void save_and_restore(struct bench *b)
 
 static bool load_index(struct bench *b)
 {
-    if (!b->path || !bench_index_load(&b->h, b->path, &b->options))
+    if (!b->path || !bench_index_load(&b->h, b->path, &b->options) || kith_hnsw_settle(b->h) != KITH_OK)
         return false;
     for (uint32_t slot = 0; slot < kith_hnsw_slot_end(b->h); slot++) {
         if (kith_hnsw_is_live(b->h, slot)) {
@@ -228,6 +234,8 @@ static void option(struct bench *b, uint32_t *rows, uint32_t *queries, const cha
         b->threads = number < 1 ? 1 : number > 64 ? 64 : (unsigned)number;
     else if (length == 5 && !strncmp(arg, "codes", 5))
         b->options.codes = (enum kith_hnsw_codes)word(codes_words, value);
+    else if (length == 6 && !strncmp(arg, "layout", 6))
+        b->options.layout = !strcmp(value, "spread") ? KITH_HNSW_SPREAD : KITH_HNSW_COMPACT;
     else if (length == 4 && !strncmp(arg, "keep", 4))
         b->options.keep = (enum kith_hnsw_keep)word(keep_words, value);
     else if (length == 6 && !strncmp(arg, "metric", 6)) {
@@ -259,7 +267,8 @@ int main(int argc, char **argv)
     if (argc < 3) {
         fprintf(stderr,
                 "usage: %s FOLDER SET [threads=1] [codes=i8|f32|f16|bf16|i4|bin] "
-                "[keep=default|none|residual|f16|f32] [metric=cosine|ip|l2] [m=16] [efc=200] [rows=0] "
+                "[layout=compact|spread] [keep=default|none|residual|f16|f32] [metric=cosine|ip|l2] [m=16]"
+                " [efc=200] [rows=0] "
                 "[queries=0] [kernels=0] [file=PATH]\n",
                 argv[0]);
         return SKIPPED;

@@ -1,5 +1,6 @@
 /* The walker that proves the graph, and the figures. */
 #include "vec/index.h"
+#include "vec/spread.h"
 
 #include <stdlib.h>
 
@@ -112,6 +113,8 @@ int kith_hnsw_check(const struct kith_hnsw *h, struct kith_error *error)
         rc = check_elements(h, list, error);
         if (rc == KITH_OK)
             rc = check_reachable(h, list, seen, reached, error);
+        if (rc == KITH_OK && is_spread(h))
+            rc = hnsw_spread_check(h, error);
     }
     free(list);
     free(reached);
@@ -143,6 +146,7 @@ void kith_hnsw_get_stats(const struct kith_hnsw *h, struct kith_hnsw_stats *stat
         .code_bytes = slots * (h->code_stride + h->factors.unit_bytes),
         .kept_bytes = slots * h->rest.unit_bytes,
         .link_bytes = hnsw_links_bytes(h, slots),
+        .spread_bytes = slots * h->spread.rows.unit_bytes,
         .element_bytes = slots * (h->marks.unit_bytes + h->elements.unit_bytes),
         .search_bytes = atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed),
         .bytes = kith_hnsw_bytes(h),

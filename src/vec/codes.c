@@ -593,6 +593,19 @@ static void scale_by(float norm, uint32_t dim, float *out)
         out[i] = fmaxf(-FLT_MAX, fminf(out[i], FLT_MAX));
 }
 
+void hnsw_decode(const struct kith_hnsw *h, uint32_t slot, float *out)
+{
+    const void *code = code_at(h, slot);
+    bool as_given = h->options.codes == KITH_HNSW_F32 && h->options.metric == KITH_HNSW_L2SQ;
+    float form = h->options.codes == KITH_HNSW_I4 ? hnsw_form(h, slot) : 1;
+    decode(h, code, code_scale(h, code, form), out);
+    if (is_rotated(h))
+        kith_rotation_undo(h->rotation, out, out);
+    float length = norm_for_products(h, element_at(h, slot)->norm);
+    for (uint32_t i = 0; i < h->options.dim && !as_given; i++)
+        out[i] *= length;
+}
+
 void kith_hnsw_vector(const struct kith_hnsw *h, uint32_t slot, float *out)
 {
     const void *code = code_at(h, slot);

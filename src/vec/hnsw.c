@@ -4,6 +4,7 @@
 
 #include "vec/calibrate_internal.h"
 #include "vec/index.h"
+#include "vec/spread.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -28,10 +29,16 @@ static bool codes_are_valid(const struct kith_hnsw_options *o)
     return false;
 }
 
+/* Codes of 1 bit are as small as those that rows would hold. */
+static bool layout_is_valid(const struct kith_hnsw_options *o)
+{
+    return o->layout == KITH_HNSW_COMPACT || (o->layout == KITH_HNSW_SPREAD && o->codes != KITH_HNSW_BIN);
+}
+
 static bool options_are_valid(const struct kith_hnsw_options *o)
 {
     return o->dim >= 1 && o->dim <= KITH_HNSW_DIM_MAX && codes_are_valid(o) &&
-           o->metric >= KITH_HNSW_COSINE && o->metric <= KITH_HNSW_L2SQ && o->layout == KITH_HNSW_COMPACT &&
+           o->metric >= KITH_HNSW_COSINE && o->metric <= KITH_HNSW_L2SQ && layout_is_valid(o) &&
            (o->m == 0 || (o->m >= KITH_HNSW_M_MIN && o->m <= KITH_HNSW_M_MAX)) &&
            o->ef_construction <= KITH_HNSW_EF_MAX;
 }
@@ -50,6 +57,8 @@ static void init_sizes(struct kith_hnsw *h)
     region_init(&h->links, links_row_bytes(h->links0), shift);
     region_init(&h->links_top, h->links0, shift);
     region_init(&h->marks, sizeof(struct marks), shift);
+    uint32_t blocks = (h->links0 + SPREAD_LANES - 1) / SPREAD_LANES;
+    region_init(&h->spread.rows, blocks * h->spread.block_bytes, shift);
     region_init(&h->elements, sizeof(struct element), shift);
     /* The first chunk of rows must hold the longest run. */
     region_init(&h->upper, links_row_bytes(h->links_upper), 4);
@@ -71,6 +80,11 @@ int kith_hnsw_open(struct kith_hnsw **out, const struct kith_hnsw_options *optio
     h->options.tail_max = options->tail_max ? options->tail_max : DEFAULT_TAIL_MAX;
     h->kernels = kith_kernels_pick((enum kith_kernel_level)options->kernel_max);
     if (hnsw_codes_init(h) != KITH_OK) {
+        free(h);
+        return KITH_ENOMEM;
+    }
+    if (is_spread(h) && hnsw_spread_init(h) != KITH_OK) {
+        hnsw_codes_fini(h);
         free(h);
         return KITH_ENOMEM;
     }
@@ -116,11 +130,12 @@ void kith_hnsw_close(struct kith_hnsw *h)
     free(h->retired);
     free(h->freeing);
     free(h->users);
-    struct region *regions[] = {&h->codes, &h->factors,  &h->rest,  &h->links,    &h->links_top,
-                                &h->marks, &h->elements, &h->upper, &h->upper_top};
+    struct region *regions[] = {&h->codes, &h->factors,  &h->rest,  &h->links,     &h->links_top,
+                                &h->marks, &h->elements, &h->upper, &h->upper_top, &h->spread.rows};
     for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
         region_fini(regions[i]);
     pthread_mutex_destroy(&h->repair.lock);
+    hnsw_spread_fini(h);
     hnsw_codes_fini(h);
     free(h);
 }
@@ -284,6 +299,6 @@ struct kith_hnsw_backlog kith_hnsw_get_backlog(const struct kith_hnsw *h)
         .tail = tail,
         .deleted = atomic_load_explicit(&h->removed_count, memory_order_relaxed),
         .crowded = tail >= h->options.tail_max,
-        .work_pending = tail > 0 || hnsw_repair_pending(h),
+        .work_pending = tail > 0 || hnsw_repair_pending(h) || !hnsw_spread_is_ready(h),
     };
 }

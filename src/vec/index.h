@@ -6,6 +6,7 @@
  *     factors   0, 1 or 2 floats: what makes a product of codes an inner product of vectors (codes.c)
  *     rest      what is kept beside the code to rank by (keep.c); none for KEEP_NONE
  *     links     2m slots of level 0, ended by NONE (links.h)
+ *     rows      SPREAD only: small codes of those linked to (spread.h)
  *     marks     2 bytes: state, lock, level, and how many link to it; dense, as scans read all of them
  *     elements  all else: the user's word, generation, norm
  *
@@ -22,6 +23,7 @@
 #include "vec/gather.h"
 #include "vec/hnsw.h"
 #include "vec/kernels.h"
+#include "vec/kernels_spread.h"
 #include "vec/links.h"
 #include "vec/region.h"
 
@@ -132,6 +134,8 @@ struct scratch {
     float *query_unit;    /* normalised */
     float *query_rotated; /* and rotated, where codes are */
     float *query_vector;  /* of an element that is the query */
+    float *spread_centre, *spread_other, *spread_query; /* SPREAD: one allocation, the first its owner */
+    uint8_t *spread_tables;
     struct fine fine;
     struct target target;
     struct kith_hnsw_profile profile;
@@ -213,6 +217,18 @@ enum plain {
     PLAIN_YES,
 };
 
+/* See spread.h. */
+struct spread {
+    struct region rows;
+    const struct spread_kernels *kernels;
+    struct kith_rotation *rotation;
+    uint32_t dim, groups; /* dim: padded */
+    unsigned planes;
+    size_t block_bytes;
+    _Atomic uint32_t end;        /* rows are being written anew up to here; 0: they are all right */
+    _Atomic uint32_t next, done; /* slots handed out for that, and done */
+};
+
 /* Distances from the target to each slot. */
 typedef void hnsw_distances_fn(const struct kith_hnsw *h, const struct target *target, const uint32_t *slots,
                                uint32_t count, float *out);
@@ -233,6 +249,7 @@ struct kith_hnsw {
     unsigned factor_count;
     uint32_t links0, links_upper;
     double level_scale;
+    struct spread spread; /* zeros with COMPACT */
     struct region codes, factors, rest, links, links_top, marks, elements, upper, upper_top;
     _Atomic uint32_t chunks; /* bit k: chunk k of all but `upper` is there */
     _Atomic uint32_t upper_chunks;
@@ -379,6 +396,11 @@ static inline bool state_move(const struct kith_hnsw *h, uint32_t slot, enum slo
     return true;
 }
 
+static inline bool is_spread(const struct kith_hnsw *h)
+{
+    return h->options.layout == KITH_HNSW_SPREAD;
+}
+
 static inline void hnsw_element_unlock(const struct kith_hnsw *h, uint32_t slot)
 {
     atomic_fetch_and_explicit(&marks_at(h, slot)->flags, (uint8_t)~FLAG_LOCK, memory_order_release);
@@ -417,6 +439,9 @@ static inline float norm_for_products(const struct kith_hnsw *h, float norm)
 {
     return h->options.metric == KITH_HNSW_COSINE ? 1 : norm < 0x1p62f ? norm : 0x1p62f;
 }
+
+/* The vector that its code stands for, as distances see it (but BIN). */
+void hnsw_decode(const struct kith_hnsw *h, uint32_t slot, float *out);
 
 /* ---- distances.c ---- */
 
@@ -506,10 +531,11 @@ uint32_t hnsw_links_copy(const struct kith_hnsw *h, uint32_t slot, unsigned leve
 /* All of them as they are, for an element that has the level. */
 uint32_t hnsw_links_copy_locked(const struct kith_hnsw *h, uint32_t slot, unsigned level, uint32_t *out);
 /* Writes the links of a level if they still are `before`, and keeps count of the links to each. */
-bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
-                        uint32_t before_count, const uint32_t *after, uint32_t after_count);
+bool hnsw_links_replace(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsigned level,
+                        const uint32_t *before, uint32_t before_count, const uint32_t *after,
+                        uint32_t after_count);
 /* Adds the link on level 0 where there is room for it. */
-void hnsw_links_append(struct kith_hnsw *h, uint32_t from, uint32_t to);
+void hnsw_links_append(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to);
 void hnsw_in_links_add(struct kith_hnsw *h, uint32_t slot, int change);
 
 /* ---- link.c ---- */

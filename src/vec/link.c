@@ -79,6 +79,37 @@ static bool contains(const uint32_t *list, uint32_t count, uint32_t slot)
     return false;
 }
 
+/* With SPREAD a long list costs a search nothing, so that it stays full: of s->sorted[0..max + 1), at the distances from
+ * one element, the farthest goes that is shadowed, or an equal where there are too many. Those that nobody else links to
+ * stay, and a `to` that is forced. */
+static uint32_t drop_one(struct kith_hnsw *h, struct scratch *s, uint32_t max, uint32_t to, bool force,
+                         uint32_t *out)
+{
+    uint32_t equals = 0, drop = max, spare = KITH_HNSW_NONE;
+    for (uint32_t i = 0; i < max; i++)
+        out[i] = s->sorted[i].slot;
+    while (equals <= max && is_equal(s->sorted[equals].distance))
+        equals++;
+    if (equals > (max / 4 ? max / 4 : 1))
+        drop = equals - 1;
+    for (uint32_t i = max; drop == max && i + 1 > equals; i--) {
+        uint32_t slot = s->sorted[i].slot;
+        if (slot == to ? force : in_links_at(h, slot) <= 1)
+            continue;
+        if (spare == KITH_HNSW_NONE)
+            spare = i;
+        if (hnsw_is_shadowed(h, &s->sorted[i], out + equals, i - equals)) {
+            spare = i;
+            break;
+        }
+    }
+    if (drop == max && spare != KITH_HNSW_NONE)
+        drop = spare;
+    for (uint32_t i = drop; i < max; i++)
+        out[i] = s->sorted[i + 1].slot;
+    return max;
+}
+
 /* The links of `from` (and `to`) cut down to what fits, `to` and those that nobody else links to kept where
  * there is room, or in any case for `to` when forced. */
 static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t from, const uint32_t *links,
@@ -95,6 +126,8 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
         s->sorted[i] = (struct candidate){distance, s->gathered[i]};
     }
     hnsw_sort_candidates(s->sorted, count);
+    if (level == 0 && is_spread(h))
+        return drop_one(h, s, max, to, force, out);
     uint32_t kept = hnsw_choose(h, s->sorted, count, max, out);
     for (uint32_t i = 0; level == 0 && i < count && kept < max; i++) {
         uint32_t slot = s->sorted[i].slot;
@@ -115,13 +148,13 @@ static uint32_t choose_again(struct kith_hnsw *h, struct scratch *s, uint32_t fr
 }
 
 /* Whom nobody links to any more, since `to` took its place, is linked from there: what led to it leads on. */
-static void rehome(struct kith_hnsw *h, const uint32_t *before, uint32_t before_count, const uint32_t *after,
-                   uint32_t after_count, uint32_t to)
+static void rehome(struct kith_hnsw *h, struct scratch *s, const uint32_t *before, uint32_t before_count,
+                   const uint32_t *after, uint32_t after_count, uint32_t to)
 {
     for (uint32_t i = 0; i < before_count; i++)
         if (!contains(after, after_count, before[i]) && state_at(h, before[i]) == SLOT_LINKED &&
             in_links_at(h, before[i]) == 0)
-            hnsw_links_append(h, to, before[i]);
+            hnsw_links_append(h, s, to, before[i]);
 }
 
 void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to, unsigned level,
@@ -141,9 +174,9 @@ void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_
         } else {
             after_count = choose_again(h, s, from, before, count, to, level, force, after);
         }
-        if (hnsw_links_replace(h, from, level, before, count, after, after_count)) {
+        if (hnsw_links_replace(h, s, from, level, before, count, after, after_count)) {
             if (level == 0 && count == room && contains(after, after_count, to))
-                rehome(h, before, count, after, after_count, to);
+                rehome(h, s, before, count, after, after_count, to);
             return;
         }
     }
@@ -220,7 +253,7 @@ static void commit(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsign
 {
     /* Its own links on every level first: whoever finds it can go on from it. */
     for (unsigned level = 0; level <= top; level++)
-        hnsw_links_replace(h, slot, level, NULL, 0, s->chosen + level * h->links0, counts[level]);
+        hnsw_links_replace(h, s, slot, level, NULL, 0, s->chosen + level * h->links0, counts[level]);
     for (unsigned level = 0; level <= top; level++)
         for (uint32_t i = 0; i < counts[level]; i++)
             hnsw_connect(h, s, s->chosen[level * h->links0 + i], slot, level, false);
@@ -278,7 +311,7 @@ int hnsw_relink(struct kith_hnsw *h, struct scratch *s, uint32_t slot)
         for (uint32_t i = 0; i < count && after < h->links0; i++)
             if (!contains(list, after, chosen[i]))
                 list[after++] = chosen[i];
-        done = hnsw_links_replace(h, slot, 0, merged, before, list, after);
+        done = hnsw_links_replace(h, s, slot, 0, merged, before, list, after);
     }
     for (uint32_t i = 0; i < count; i++)
         hnsw_connect(h, s, chosen[i], slot, 0, i == 0);

@@ -1,5 +1,6 @@
 /* Reading and changing rows of links: see links.h. */
 #include "vec/index.h"
+#include "vec/spread.h"
 
 #include <sched.h>
 
@@ -91,13 +92,40 @@ static bool links_are(struct links links, const uint32_t *list, uint32_t count)
     return count == links.room || link_get(links, count) == KITH_HNSW_NONE;
 }
 
-bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, const uint32_t *before,
-                        uint32_t before_count, const uint32_t *after, uint32_t after_count)
+/* What stays keeps its place, and with it its lane in the element's row; the others fill the places that are left. */
+static void links_write_spread(struct kith_hnsw *h, struct scratch *s, uint32_t slot, const uint32_t *before,
+                               uint32_t before_count, const uint32_t *after, uint32_t after_count)
+{
+    struct links links = links_at(h, slot, 0);
+    uint32_t stay = before_count < after_count ? before_count : after_count, next = 0;
+    bool begun = false;
+    for (uint32_t i = 0; i < after_count; i++) {
+        if (i < stay && contains(after, after_count, before[i]))
+            continue;
+        while (contains(before, stay, after[next]))
+            next++;
+        if (!begun)
+            hnsw_spread_begin(h, s, slot);
+        begun = true;
+        hnsw_spread_write(h, s, slot, i, after[next]);
+        link_set(links, i, after[next++]);
+    }
+    for (uint32_t i = after_count; i < before_count; i++) {
+        link_set(links, i, KITH_HNSW_NONE);
+        hnsw_spread_clear(h, slot, i);
+    }
+}
+
+bool hnsw_links_replace(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsigned level,
+                        const uint32_t *before, uint32_t before_count, const uint32_t *after,
+                        uint32_t after_count)
 {
     struct links links = links_at(h, slot, level);
     hnsw_element_lock(h, slot);
     bool same = links_are(links, before, before_count);
-    if (same) {
+    if (same && level == 0 && is_spread(h)) {
+        links_write_spread(h, s, slot, before, before_count, after, after_count);
+    } else if (same) {
         for (uint32_t i = 0; i < after_count; i++)
             link_set(links, i, after[i]);
         for (uint32_t i = after_count; i < before_count; i++)
@@ -115,7 +143,7 @@ bool hnsw_links_replace(struct kith_hnsw *h, uint32_t slot, unsigned level, cons
     return true;
 }
 
-void hnsw_links_append(struct kith_hnsw *h, uint32_t from, uint32_t to)
+void hnsw_links_append(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to)
 {
     struct links links = links_at(h, from, 0);
     uint32_t at = 0, link = 0;
@@ -126,6 +154,10 @@ void hnsw_links_append(struct kith_hnsw *h, uint32_t from, uint32_t to)
             break;
     }
     bool added = at < links.room && from != to && link == KITH_HNSW_NONE;
+    if (added && is_spread(h)) {
+        hnsw_spread_begin(h, s, from);
+        hnsw_spread_write(h, s, from, at, to);
+    }
     if (added)
         link_set(links, at, to);
     hnsw_element_unlock(h, from);

@@ -227,7 +227,7 @@ static uint32_t mend(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsi
         for (uint32_t i = 0; i < heirs && kept < most; i++)
             if (!hnsw_is_shadowed(h, &s->sorted[i], after, kept))
                 after[kept++] = s->sorted[i].slot;
-        if (hnsw_links_replace(h, slot, level, before, count, after, kept))
+        if (hnsw_links_replace(h, s, slot, level, before, count, after, kept))
             return kept;
     }
     return kept;

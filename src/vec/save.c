@@ -9,6 +9,7 @@
  *
  * All little-endian. Restored bytes are not trusted: each number is checked before it is used. */
 #include "vec/index.h"
+#include "vec/spread.h"
 
 #include "base/varint.h"
 
@@ -263,6 +264,8 @@ int kith_hnsw_restore_finish(struct kith_hnsw *h)
     }
     atomic_store(&h->repair.changes, changes);
     atomic_store(&h->repair.sweep_again, changes > 1); /* the entry point may well have none */
+    if (is_spread(h))
+        hnsw_spread_rebuild(h);
     kith_hnsw_trim(h);
     return KITH_OK;
 }

@@ -2,6 +2,7 @@
  * ever inside at once. Taking one pins the epoch; that and one compare-and-swap are all that a search shares
  * with others. */
 #include "vec/index.h"
+#include "vec/spread.h"
 
 #include <math.h>
 #include <sched.h>
@@ -35,7 +36,8 @@ static struct scratch *scratch_open(struct kith_hnsw *h)
     s->distances = malloc(s->gathered_room * sizeof *s->distances);
     s->sorted_room = h->links0 + 1;
     s->sorted = malloc(s->sorted_room * sizeof *s->sorted);
-    if (!s->query_code || !s->query_unit || !s->chosen || !s->gathered || !s->distances || !s->sorted) {
+    if (!s->query_code || !s->query_unit || !s->chosen || !s->gathered || !s->distances || !s->sorted ||
+        (is_spread(h) && hnsw_spread_scratch_open(h, s) != KITH_OK)) {
         hnsw_scratch_close(s);
         return NULL;
     }
@@ -43,7 +45,7 @@ static struct scratch *scratch_open(struct kith_hnsw *h)
     s->query_vector = s->query_rotated + align64(unit_bytes) / sizeof(float);
     hnsw_scratch_count(h, sizeof *s + align64(hnsw_query_bytes(h)) + 3 * align64(unit_bytes) +
                               chosen * sizeof *s->chosen + s->gathered_room * 8 +
-                              s->sorted_room * sizeof *s->sorted);
+                              s->sorted_room * sizeof *s->sorted + hnsw_spread_scratch_bytes(h));
     return s;
 }
 
@@ -62,6 +64,7 @@ void hnsw_scratch_close(struct scratch *s)
     free(s->chosen);
     free(s->query_code);
     free(s->query_unit);
+    free(s->spread_centre);
     free(s);
 }
 

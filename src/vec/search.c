@@ -4,6 +4,7 @@
 #include "vec/search.h"
 #include "vec/calibrate_internal.h"
 #include "vec/index.h"
+#include "vec/spread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -106,9 +107,15 @@ static int search_graph(struct search *search, struct pool **result)
     rc = hnsw_search_seed(search);
     if (rc != KITH_OK)
         return rc;
-    hnsw_walk(search->h, s, search->target, 0, UINT32_MAX);
-    hnsw_search_add_tail(search, &s->pool);
-    *result = &s->pool;
+    bool spread = is_spread(search->h) && hnsw_spread_is_ready(search->h);
+    if (spread && hnsw_pool_reserve(search->h, &s->found, s->pool.capacity) != KITH_OK)
+        return KITH_ENOMEM;
+    *result = spread ? &s->found : &s->pool;
+    if (spread)
+        hnsw_spread_walk(search);
+    else
+        hnsw_walk(search->h, s, search->target, 0, UINT32_MAX);
+    hnsw_search_add_tail(search, *result);
     return KITH_OK;
 }
 
@@ -193,7 +200,8 @@ static uint64_t bytes_read(const struct kith_hnsw *h, const struct kith_hnsw_pro
     uint64_t factors = h->factor_count * sizeof(float), code = h->code_bytes + factors;
     uint64_t links = (uint64_t)(profile->hops - profile->descend_hops) * h->links.unit_bytes +
                      (uint64_t)profile->descend_hops * h->upper.unit_bytes;
-    return links + (uint64_t)profile->evaluations * code +
+    uint64_t rows = profile->estimates / SPREAD_LANES * h->spread.block_bytes;
+    return links + rows + (uint64_t)profile->evaluations * code +
            (uint64_t)profile->refined * (code + h->kept_bytes);
 }
 

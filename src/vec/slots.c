@@ -2,6 +2,7 @@
  * read what it publishes. Lower chunks are filled first, so that the last and largest empties when the index
  * shrinks. */
 #include "vec/index.h"
+#include "vec/spread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 /* Of each kind in one call of reclaim: about 0.1 ms. */
 enum { RECLAIM_MOST = 1024 };
 /* Those with a row for each slot, at most. */
-enum { SLOT_REGIONS = 7 };
+enum { SLOT_REGIONS = 8 };
 
 /* ---- memory that searches may still read ---- */
 
@@ -66,6 +67,8 @@ static unsigned slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGION
         out[count++] = &h->factors;
     if (h->rest.unit_bytes)
         out[count++] = &h->rest;
+    if (is_spread(h))
+        out[count++] = &h->spread.rows;
     if (atomic_load_explicit(&h->wide, memory_order_relaxed))
         out[count++] = &h->links_top;
     return count;
@@ -229,6 +232,8 @@ static int slot_begin(struct kith_hnsw *h, uint32_t slot, unsigned level)
         for (uint32_t i = 0; i < links.room; i++)
             atomic_store_explicit(&links.low[i], LINK_LOW_NONE, memory_order_relaxed);
     }
+    if (is_spread(h))
+        hnsw_spread_reset(h, slot);
     h->level_counts[level]++;
     return KITH_OK;
 }
@@ -466,5 +471,6 @@ uint64_t kith_hnsw_bytes(const struct kith_hnsw *h)
     uint64_t slots = hnsw_slots_ever(h);
     size_t vector = h->codes.unit_bytes + h->factors.unit_bytes + h->rest.unit_bytes;
     return sizeof *h + atomic_load_explicit(&h->scratch_bytes, memory_order_relaxed) +
-           slots * (vector + h->marks.unit_bytes + h->elements.unit_bytes) + hnsw_links_bytes(h, slots);
+           slots * (vector + h->spread.rows.unit_bytes + h->marks.unit_bytes + h->elements.unit_bytes) +
+           hnsw_links_bytes(h, slots);
 }

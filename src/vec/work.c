@@ -1,5 +1,7 @@
-/* Background work, one step at a time: link what waits in the tail, then mend after removals, then sweep. */
+/* Background work, one step at a time: link what waits in the tail, then write rows (SPREAD, after a
+ * restart), then mend after removals, then sweep. */
 #include "vec/index.h"
+#include "vec/spread.h"
 
 static int link_step(struct kith_hnsw *h, struct scratch *s)
 {
@@ -29,6 +31,8 @@ int kith_hnsw_work(struct kith_hnsw *h, unsigned steps, unsigned flags)
     int rc = 1;
     while (done < steps && rc > 0) {
         rc = link_step(h, s);
+        if (rc == 0 && is_spread(h))
+            rc = hnsw_spread_step(h, s);
         if (rc == 0)
             rc = hnsw_repair_step(h, s, all);
         if (rc == 0)

@@ -227,7 +227,7 @@ static void info_of_bytes(struct info *info, const struct kith_vset *vset,
 {
     info_int(info, "code-bytes", stats->code_bytes);
     info_int(info, "kept-bytes", stats->kept_bytes);
-    info_int(info, "link-bytes", stats->link_bytes);
+    info_int(info, "link-bytes", stats->link_bytes + stats->spread_bytes);
     info_int(info, "slot-bytes", stats->element_bytes);
     info_int(info, "search-bytes", stats->search_bytes);
     info_int(info, "index-bytes", stats->bytes);

@@ -197,7 +197,8 @@ static const char *conflict(const struct kith_vset_options *o)
     if (o->keep == KITH_HNSW_KEEP_RESIDUAL && o->codes != KITH_HNSW_I8 && o->codes != KITH_HNSW_I4)
         return "KEEP RESIDUAL goes with Q8 and Q4: choose KEEP F16, or other codes";
     if (o->layout == KITH_HNSW_SPREAD)
-        return "LAYOUT SPREAD does not go with these codes, KEEP and METRIC: choose LAYOUT COMPACT";
+        return "LAYOUT SPREAD puts codes of 1 or 2 bits beside the links, and BIN has no larger ones: choose "
+               "LAYOUT COMPACT, or other codes";
     return "these codes, KEEP and METRIC do not go together";
 }
 

@@ -105,10 +105,11 @@ static void expect_gone(struct race *race, uint32_t row, uint32_t slot, uint32_t
             atomic_fetch_add(&race->failures, 1);
 }
 
-static void searches_race_adds_removes_and_work(void **state)
+static void race_all(enum kith_hnsw_layout layout)
 {
-    static struct race race;
+    struct race race = {0};
     struct kith_hnsw_options options = {.dim = DIM,
+                                        .layout = layout,
                                         .codes = KITH_HNSW_I8,
                                         .metric = KITH_HNSW_COSINE,
                                         .m = 6,
@@ -164,6 +165,16 @@ static void searches_race_adds_removes_and_work(void **state)
     free(race.rows);
 }
 
+static void searches_race_adds_removes_and_work(void **state)
+{
+    race_all(KITH_HNSW_COMPACT);
+}
+
+static void searches_race_writers_of_rows(void **state)
+{
+    race_all(KITH_HNSW_SPREAD);
+}
+
 static void workers_build_a_graph_as_good_as_one_thread_does(void **state)
 {
     enum { COUNT = 5000, QUERIES = 100 };
@@ -207,6 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(searches_race_adds_removes_and_work),
+        cmocka_unit_test(searches_race_writers_of_rows),
         cmocka_unit_test(workers_build_a_graph_as_good_as_one_thread_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
