@@ -2,7 +2,7 @@
  *
  *     bench/pairs FOLDER SET [key=value ...]
  *     keys     pairs=10000 (true ones, which the bound is chosen for) rows=0 (all) codes=i8|f32 m=16 efc=200
- *              sample=2000 file=PATH (of the exact pairs, kept between runs)
+ *              sample=2000 file=PATH (of the exact pairs, kept between runs) exact=1 (0: without the exact join)
  *
  * The exact join compares blocks of int8 codes with the fastest kernel there is, and decides what they say is near
  * by the float32 rows; one thread, as the join from the graph. */
@@ -38,6 +38,8 @@ struct bench {
     float *scales;
     uint32_t *row_of_slot;
     uint32_t wanted, sample;
+    bool
+        by_graph; /* no exact join: the bound is where the graph's pairs end, and the sample says what is missing */
     const char *path;
 };
 
@@ -304,7 +306,10 @@ static void find_truth(struct bench *b, struct pairs *truth)
     struct kith_hnsw_pairs *pairs = run(b, &options);
     struct kith_hnsw_pairs_result result = kith_hnsw_pairs_get(pairs);
     float guess = result.count ? 1.1f * result.pairs[result.count - 1].distance + 1e-5f : 0;
-    if (!load_pairs(b, truth)) {
+    if (b->by_graph) {
+        collect(b, &result, truth);
+        sort_pairs(truth, by_distance);
+    } else if (!load_pairs(b, truth)) {
         exact_join(b, guess, code_error(b, result.pairs, result.count), truth);
         sort_pairs(truth, by_distance);
         store_pairs(b, truth);
@@ -331,6 +336,8 @@ static void option(struct bench *b, uint32_t *rows, const char *arg)
         b->options.ef_construction = number;
     else if (length == 6 && !strncmp(arg, "sample", 6))
         b->sample = number;
+    else if (length == 5 && !strncmp(arg, "exact", 5))
+        b->by_graph = !number;
     else if (length == 4 && !strncmp(arg, "file", 4))
         b->path = value;
     else
