@@ -182,7 +182,7 @@ static void collect_rights(const struct hnsw_calibration *c, const struct kith_h
             add_right(t, found->items[i].slot, bits, BINS);
     }
     for (uint32_t i = 0; i < nearest->count; i++)
-        if (state_at(h, nearest->items[i].slot) != SLOT_LINKED)
+        if (hnsw_sample_is_unlinked(h, nearest->items[i].slot))
             add_right(t, nearest->items[i].slot,
                       right_for(&c->sample, nearest->items[i].slot, nearest->items[i].distance), 0);
 }

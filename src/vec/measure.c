@@ -75,7 +75,7 @@ static void add_tail(const struct kith_measure *m, struct pool *pool, struct tar
     for (uint32_t i = 0; i < nearest->count; i++) {
         uint32_t slot = nearest->items[i].slot;
         float distance;
-        if (state_at(m->h, slot) == SLOT_LINKED)
+        if (!hnsw_sample_is_unlinked(m->h, slot))
             continue;
         hnsw_distances(m->h, target, &slot, 1, &distance);
         hnsw_pool_insert(pool, distance, slot);

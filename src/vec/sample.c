@@ -192,7 +192,7 @@ void hnsw_sample_refine(struct kith_hnsw *h, struct scratch *s, struct pool *poo
     uint32_t kept = 0;
     for (uint32_t i = 0; i < pool->count; i++) {
         uint32_t slot = pool->items[i].slot & ~EXPANDED;
-        if (state_is_live(state_at(h, slot)))
+        if (kith_hnsw_is_live(h, slot)) /* what the scan met may be gone since */
             pool->items[kept++] = (struct candidate){pool->items[i].distance, slot};
     }
     pool->count = kept;

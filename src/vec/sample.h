@@ -40,6 +40,11 @@ bool hnsw_sample_peek(struct scratch *s, float *distance);
 /* Expands it. What was new is in s->gathered[0..returned). */
 uint32_t hnsw_sample_expand(const struct sample *sample, struct kith_hnsw *h, struct scratch *s,
                             struct target target);
+/* Whether it waits in the tail. The scan may have met it long ago: it may be gone since, its memory too. */
+static inline bool hnsw_sample_is_unlinked(const struct kith_hnsw *h, uint32_t slot)
+{
+    return kith_hnsw_is_live(h, slot) && state_at(h, slot) != SLOT_LINKED;
+}
 /* After the walk: compares the nearest by code, as many as a search for k would, once more by the finest: sorts these,
  * drops the others. */
 void hnsw_sample_refine(struct kith_hnsw *h, struct scratch *s, struct pool *pool, struct target target,

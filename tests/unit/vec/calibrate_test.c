@@ -4,6 +4,7 @@
 
 #include "failing_malloc.h"
 #include "vec/hnsw.h"
+#include "vec/measure.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,8 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
 
 enum { DIM = 24, K = 10, QUERIES = 200, CODES = 1 << 20 };
 
@@ -246,6 +249,95 @@ static void each_allocation_may_fail(void **state)
     kith_hnsw_close(h);
 }
 
+/* ---- threads ---- */
+
+struct race {
+    struct kith_hnsw *h;
+    _Atomic bool stop;
+    _Atomic unsigned give_way;
+};
+
+static void *calibrate_until_stopped(void *arg)
+{
+    struct race *race = arg;
+    for (unsigned i = 0; !race->stop; i++) {
+        race->give_way = i % 4 == 0;
+        if (kith_hnsw_calibrate(race->h, 2048, &race->give_way) == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void *search_until_stopped(void *arg)
+{
+    struct race *race = arg;
+    struct kith_rng rng;
+    kith_rng_seed(&rng, 9);
+    while (!race->stop) {
+        struct kith_hnsw_hit hits[K];
+        struct kith_calibration figures;
+        float vector[DIM];
+        draw(&rng, vector);
+        struct kith_hnsw_query query = {.vector = vector, .k = K, .recall = 0.95f};
+        kith_hnsw_search(race->h, &query, hits, NULL);
+        kith_hnsw_get_calibration(race->h, &figures);
+    }
+    return NULL;
+}
+
+static void *measure_until_stopped(void *arg)
+{
+    struct race *race = arg;
+    while (!race->stop) {
+        struct kith_measure_options options = {.k = K, .ef = 40, .samples = 5, .seed = 4};
+        struct kith_measure *m;
+        if (kith_measure_open(&m, race->h, &options) != KITH_OK)
+            return race;
+        while (kith_measure_step(m, 512, NULL) > 0 && !race->stop)
+            ;
+        kith_measure_close(m);
+    }
+    return NULL;
+}
+
+static void samples_are_taken_beside_writers_and_searches(void **state)
+{
+    enum { ROWS = 2000, ROUNDS = 3 };
+    struct race race = {.h = build(ROWS, KITH_HNSW_COSINE, KITH_HNSW_I8)};
+    void *(*const runs[])(void *) = {calibrate_until_stopped, calibrate_until_stopped, search_until_stopped,
+                                     measure_until_stopped};
+    pthread_t threads[4];
+    struct kith_rng rng;
+    kith_rng_seed(&rng, 6);
+    assert_int_equal(kith_hnsw_calibrate_begin(race.h), KITH_OK);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, runs[i], &race), 0);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < ROWS / 2; i++) {
+            struct kith_buf saved;
+            uint32_t slot = kith_hnsw_random(race.h, &rng);
+            float vector[DIM];
+            draw(&rng, vector);
+            kith_hnsw_calibrate_due(race.h);
+            assert_int_equal(kith_hnsw_remove(race.h, slot), KITH_OK);
+            if (round < ROUNDS - 1)
+                assert_int_equal(kith_hnsw_add(race.h, vector, 0, i, &slot), KITH_OK);
+            kith_hnsw_work(race.h, 2, 0);
+            kith_buf_init(&saved);
+            if (i % 100 == 0)
+                kith_hnsw_save_calibration(race.h, &saved);
+            kith_buf_fini(&saved);
+        }
+    }
+    race.stop = true;
+    for (unsigned i = 0; i < 4; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+    kith_hnsw_close(race.h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +349,7 @@ int main(void)
         cmocka_unit_test(equal_vectors_do_not_spoil_the_calibration),
         cmocka_unit_test(what_was_learned_is_saved_and_bad_bytes_are_refused),
         cmocka_unit_test(each_allocation_may_fail),
+        cmocka_unit_test(samples_are_taken_beside_writers_and_searches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
