@@ -9,11 +9,16 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+/* Names of up to 4 bytes are told apart by `head` and `name_length` alone, so that filters rarely read names. */
 struct field {
     const char *name;
     uint32_t name_length;
+    uint32_t head; /* of the name: its first bytes, zeros after a shorter one */
     struct kith_attribute_value value;
 };
+
+/* Up to here a look at each is quicker than halving. */
+enum { FEW_FIELDS = 16 };
 
 struct kith_attributes {
     size_t bytes; /* of the whole allocation */
@@ -103,6 +108,16 @@ static int by_name(const void *a, const void *b)
     return kith_slice_compare(field_name(a), field_name(b));
 }
 
+static uint32_t head_of(struct kith_slice name)
+{
+    uint32_t head = 0;
+    if (name.length >= sizeof head)
+        memcpy(&head, name.data, sizeof head);
+    else if (name.length)
+        memcpy(&head, name.data, name.length);
+    return head;
+}
+
 static void put_fields(struct kith_attributes *attributes, struct place *place, json_t *object)
 {
     const char *name;
@@ -112,6 +127,7 @@ static void put_fields(struct kith_attributes *attributes, struct place *place, 
         struct field *field = &attributes->fields[attributes->field_count++];
         field->name_length = (uint32_t)strlen(name);
         field->name = put_bytes(place, name, field->name_length);
+        field->head = head_of(field_name(field));
         field->value = put_value(place, value, false);
     }
     qsort(attributes->fields, attributes->field_count, sizeof attributes->fields[0], by_name);
@@ -182,6 +198,14 @@ const struct kith_attribute_value *kith_attributes_get(const struct kith_attribu
                                                        struct kith_slice name)
 {
     size_t low = 0, high = attributes->field_count;
+    if (high <= FEW_FIELDS) {
+        uint32_t head = head_of(name);
+        for (const struct field *field = attributes->fields; field < attributes->fields + high; field++)
+            if (field->head == head && field->name_length == name.length &&
+                (name.length <= sizeof head || memcmp(field->name, name.data, name.length) == 0))
+                return &field->value;
+        return NULL;
+    }
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int order = kith_slice_compare(field_name(&attributes->fields[middle]), name);

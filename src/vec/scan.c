@@ -46,26 +46,6 @@ static void compare(struct search *search, const uint32_t *slots, uint32_t count
         keep_nearest(&search->scratch->found, distances[i], slots[i]);
 }
 
-/* The live of the next BATCH slots and more, to slots; what a filter will read of them is fetched ahead. */
-static uint32_t next_live(const struct search *search, uint32_t *next, uint32_t end, uint32_t *slots)
-{
-    const struct kith_hnsw *h = search->h;
-    uint32_t count = 0;
-    for (uint32_t slot = *next; slot < end; slot++) {
-        if (!kith_hnsw_is_live(h, slot))
-            continue;
-        if (search->query->filter)
-            __builtin_prefetch((const void *)(uintptr_t)kith_hnsw_user(h, slot));
-        slots[count++] = slot;
-        if (count == BATCH) {
-            end = slot + 1;
-            break;
-        }
-    }
-    *next = end;
-    return count;
-}
-
 int hnsw_search_scan(struct search *search, struct pool **result)
 {
     struct kith_hnsw *h = search->h;
@@ -74,14 +54,17 @@ int hnsw_search_scan(struct search *search, struct pool **result)
     if (hnsw_pool_reserve(h, &s->found, kept + SPARE) != KITH_OK)
         return KITH_ENOMEM;
     s->profile.strategy = KITH_HNSW_SCAN;
-    uint32_t slots[BATCH], next = 0, end = kith_hnsw_slot_end(h);
-    while (next < end && !search->filter_spent) {
-        uint32_t count = next_live(search, &next, end, slots), passing = 0;
-        for (uint32_t i = 0; i < count; i++)
-            if (hnsw_passes(search, slots[i]))
-                slots[passing++] = slots[i];
-        compare(search, slots, passing);
+    uint32_t slots[BATCH], count = 0, end = kith_hnsw_slot_end(h);
+    for (uint32_t slot = 0; slot < end && !search->filter_spent; slot++) {
+        if (!slot_has_chunk(h, slot) || !hnsw_passes(search, slot))
+            continue;
+        slots[count++] = slot;
+        if (count == BATCH) {
+            compare(search, slots, count);
+            count = 0;
+        }
     }
+    compare(search, slots, count);
     *result = &s->found;
     hnsw_sort_candidates(s->found.items, s->found.count);
     return KITH_OK;
