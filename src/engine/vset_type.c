@@ -280,8 +280,8 @@ static void *load_object(struct kith_engine *engine, void *object, struct kith_r
     struct kith_vset *vset = object;
     uint8_t kind = kith_reader_u8(part);
     if (kind == 'C') {
-        vset->calibrates =
-            kith_hnsw_restore_calibration(vset->index, kith_slice(part->data, part->length)) == KITH_OK;
+        struct kith_slice learned = kith_reader_bytes(part, part->length);
+        vset->calibrates = kith_hnsw_restore_calibration(vset->index, learned) == KITH_OK;
         return vset->calibrates ? vset : NULL;
     }
     if (kind != 'E')
