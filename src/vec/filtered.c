@@ -101,9 +101,9 @@ static void prefetch_users(struct search *search, const struct candidate *items,
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(element_at(search->h, items[i].slot & ~EXPANDED));
     for (uint32_t i = 0; i < count; i++) {
-        const char *user = (const char *)(uintptr_t)kith_hnsw_user(search->h, items[i].slot & ~EXPANDED);
-        __builtin_prefetch(user);
-        __builtin_prefetch(user + 64);
+        uintptr_t user = (uintptr_t)kith_hnsw_user(search->h, items[i].slot & ~EXPANDED);
+        __builtin_prefetch((const void *)user);        /* NOLINT(performance-no-int-to-ptr) */
+        __builtin_prefetch((const void *)(user + 64)); /* NOLINT(performance-no-int-to-ptr) */
     }
 }
 
