@@ -9,6 +9,7 @@
 #include "engine/vset.h"
 #include "wire/value.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -268,7 +269,10 @@ static void assert_sets_are_sound(struct kith_engine *engine)
             const struct kith_vset *vset = kith_key_object(&key);
             KITH_ASSERT(kith_vset_count(vset) > 0);
             KITH_ASSERT(kith_hnsw_settle(kith_vset_index(vset)) == KITH_OK);
-            KITH_ASSERT(kith_vset_check(vset, &error) == KITH_OK);
+            int status = kith_vset_check(vset, &error);
+            if (status)
+                fprintf(stderr, "%s\n", error.text);
+            KITH_ASSERT(status == KITH_OK);
         }
 }
 
