@@ -262,7 +262,8 @@ int kith_hnsw_restore_finish(struct kith_hnsw *h)
             return KITH_ENOMEM;
         hnsw_tail_push(h, slot, h->options.ef_construction);
     }
-    atomic_store(&h->repair.changes, changes);
+    /* One more, for the entry point: what was reached from the old one may not be from this one, so settle() looks. */
+    atomic_store(&h->repair.changes, changes + 1);
     atomic_store(&h->repair.sweep_again, changes > 1); /* the entry point may well have none */
     if (is_spread(h))
         hnsw_spread_rebuild(h);
