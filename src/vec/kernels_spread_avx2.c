@@ -30,7 +30,7 @@ TARGET static inline void add_total(struct sums s, int p, __m256i out[2])
     out[1] = _mm256_add_epi32(out[1], _mm256_slli_epi32(high, p));
 }
 
-TARGET static inline __m256 bf16(const uint8_t *p)
+TARGET SPREAD_RACES static inline __m256 bf16(const uint8_t *p)
 {
     __m128i halves = _mm_load_si128((const void *)p);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));

@@ -28,7 +28,7 @@ TARGET static inline __m512i total(struct sums s)
     return _mm512_cvtepu16_epi32(_mm256_set_m128i(high, low));
 }
 
-TARGET static inline __m512 bf16(const uint8_t *p)
+TARGET SPREAD_RACES static inline __m512 bf16(const uint8_t *p)
 {
     __m256i halves = _mm256_load_si256((const void *)p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));

@@ -27,7 +27,7 @@ static inline void add_total(struct sums s, unsigned p, uint32x4_t out[4])
     out[3] = vaddq_u32(out[3], vshlq_u32(vmovl_high_u16(s.high), shift));
 }
 
-static inline float32x4_t bf16(const uint8_t *p)
+SPREAD_RACES static inline float32x4_t bf16(const uint8_t *p)
 {
     return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16((const uint16_t *)(const void *)p)), 16));
 }
