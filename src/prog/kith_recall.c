@@ -382,7 +382,7 @@ static double server_cpu_seconds(struct kith_client *client)
     struct kith_value answer;
     struct kith_error error;
     double seconds = 0;
-    if (kith_client_call_words(client, &answer, &error, "INFO", "cpu", NULL))
+    if (kith_client_call_words(client, &answer, &error, "INFO", "cpu", (char *)NULL))
         return 0;
     if (answer.type == KITH_VALUE_STRING || answer.type == KITH_VALUE_VERBATIM) {
         const char *user = strstr(answer.text.data, "used_cpu_user:"),
