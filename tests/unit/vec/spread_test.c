@@ -199,7 +199,7 @@ static void estimates_are_near_the_distances_and_not_biased(void **state)
 
 static void a_walk_finds_what_an_exact_scan_finds_for_all_codes_and_metrics(void **state)
 {
-    enum { ROWS = 3000, DIM = 40, QUERIES = 60 };
+    enum { ROWS = 1500, DIM = 24, QUERIES = 40 };
     static const enum kith_hnsw_codes codes[] = {KITH_HNSW_F32, KITH_HNSW_F16, KITH_HNSW_BF16, KITH_HNSW_I8,
                                                  KITH_HNSW_I4};
     static const enum kith_hnsw_metric metrics[] = {KITH_HNSW_COSINE, KITH_HNSW_INNER_PRODUCT,
@@ -214,7 +214,7 @@ static void a_walk_finds_what_an_exact_scan_finds_for_all_codes_and_metrics(void
             assert_int_equal(kith_hnsw_search(h, &query, hits, &profile), 10);
             assert_int_equal(profile.strategy, KITH_HNSW_GRAPH);
             assert_true(profile.estimates > profile.evaluations);
-            double r = recall(h, queries, QUERIES, 200);
+            double r = recall(h, queries, QUERIES, 150);
             if (r < 0.95)
                 fail_msg("codes %d, metric %d: recall %.4f", codes[c], metrics[m], r);
             /* An element as the query: the element itself comes first. */
@@ -235,7 +235,7 @@ static void any_number_of_dimensions_and_links_works(void **state)
     } cases[] = {{1, 16},  {2, 16},   {3, 16},   {15, 16}, {16, 16},  {17, 2},
                  {17, 20}, {127, 16}, {511, 16}, {512, 9}, {513, 16}, {1000, 40}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        uint32_t dim = cases[i].dim, count = dim > 500 ? 400 : 900;
+        uint32_t dim = cases[i].dim, count = dim > 500 ? 300 : 500;
         float *rows = test_clusters(count, dim, 10, 13);
         struct kith_hnsw_options options = options_of(dim, KITH_HNSW_I8, KITH_HNSW_L2SQ);
         options.m = cases[i].m;
@@ -261,7 +261,7 @@ static void codes_of_one_bit_are_refused(void **state)
 
 static void equal_and_zero_vectors_do_not_ruin_the_graph(void **state)
 {
-    enum { SAME = 1500, OTHERS = 1500, DIM = 24 };
+    enum { SAME = 800, OTHERS = 800, DIM = 24 };
     float *rows = test_clusters(OTHERS, DIM, 10, 11), zero[DIM] = {0};
     struct kith_hnsw_options options = options_of(DIM, KITH_HNSW_I8, KITH_HNSW_COSINE);
     struct kith_hnsw *h;
@@ -284,7 +284,7 @@ static void equal_and_zero_vectors_do_not_ruin_the_graph(void **state)
 
 static void churn_keeps_the_rows_those_of_the_links(void **state)
 {
-    enum { ROWS = 1500, DIM = 20, STEPS = 6000, SEED = 77 };
+    enum { ROWS = 800, DIM = 20, STEPS = 4000, SEED = 77 };
     static const uint32_t ms[] = {4, 20};
     float *rows = test_clusters(ROWS, DIM, 20, 7);
     printf("seed %d\n", SEED);
@@ -300,7 +300,7 @@ static void churn_keeps_the_rows_those_of_the_links(void **state)
         assert_int_equal(kith_hnsw_open(&h, &options), KITH_OK);
         for (unsigned step = 0; step < STEPS; step++) {
             uint32_t row = (uint32_t)kith_rng_below(&rng, ROWS);
-            bool growing = step / 1500 % 2 == 0;
+            bool growing = step / 1000 % 2 == 0;
             if (!in[row] && (growing || kith_rng_below(&rng, 4) == 0)) {
                 assert_int_equal(kith_hnsw_add(h, rows + (size_t)row * DIM, 0, row, &slots[row]), KITH_OK);
                 in[row] = true;
@@ -344,7 +344,7 @@ static void a_row_that_is_not_that_of_its_links_is_told(void **state)
 
 static void memory_is_counted_and_given_back(void **state)
 {
-    enum { ROWS = 5000, DIM = 64 };
+    enum { ROWS = 2500, DIM = 64 };
     float *rows = test_clusters(ROWS, DIM, 10, 10);
     struct kith_hnsw *h = build(rows, ROWS, options_of(DIM, KITH_HNSW_I8, KITH_HNSW_COSINE));
     struct kith_hnsw_stats stats;
@@ -397,7 +397,7 @@ static void *work_on(void *arg)
 
 static void rows_are_written_anew_after_a_restore(void **state)
 {
-    enum { ROWS = 3000, DIM = 32 };
+    enum { ROWS = 1500, DIM = 32 };
     float *rows = test_clusters(ROWS, DIM, 20, 4);
     struct kith_hnsw *h = build(rows, ROWS, options_of(DIM, KITH_HNSW_I8, KITH_HNSW_COSINE));
     struct kith_hnsw_query query = {.vector = rows, .k = 10, .ef = 50};
