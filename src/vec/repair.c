@@ -206,7 +206,8 @@ static uint32_t sort_heirs(struct kith_hnsw *h, struct scratch *s, uint32_t slot
     return count;
 }
 
-/* Replaces links to the dying by their nearest neighbours. Returns the links it has then. */
+/* Replaces links to the dying by their neighbours, as many as are not shadowed and have room: one for one, lists would
+ * lose in quality with each round. Returns the links it has then. */
 static uint32_t mend(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsigned level)
 {
     uint32_t room = links_room(h, level), *before = s->chosen, *after = s->chosen + h->links0, kept = 0;
@@ -223,8 +224,7 @@ static uint32_t mend(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsi
             if (state_at(h, before[i]) == SLOT_DYING)
                 heirs = gather_heirs(h, s, before[i], slot, level, after, kept, heirs, 1);
         heirs = sort_heirs(h, s, slot, heirs);
-        uint32_t most = count < room ? count : room;
-        for (uint32_t i = 0; i < heirs && kept < most; i++)
+        for (uint32_t i = 0; i < heirs && kept < room; i++)
             if (!hnsw_is_shadowed(h, &s->sorted[i], after, kept))
                 after[kept++] = s->sorted[i].slot;
         if (hnsw_links_replace(h, s, slot, level, before, count, after, kept))
