@@ -35,6 +35,8 @@ const char *kith_status_text(int status)
         return "not permitted";
     case KITH_ECLOSED:
         return "shutting down";
+    case KITH_EUNKNOWN:
+        return "the outcome is unknown";
     default:
         return status > 0 ? "ok" : "unknown status";
     }

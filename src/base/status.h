@@ -20,6 +20,7 @@ enum kith_status {
     KITH_EVERSION = -11, /* written by a newer version */
     KITH_EPERM = -12,    /* the system or the configuration forbids it */
     KITH_ECLOSED = -13,  /* shutting down */
+    KITH_EUNKNOWN = -14, /* it may have happened or not: nobody is left who could tell */
 };
 
 /* A short English text for a status, never NULL. */

@@ -3,15 +3,19 @@
  *
  *     submit -> raft core -> log thread writes (and syncs) -> raft commits -> machine.apply -> done
  *
- * One voter for now; the core below is ready for more. All calls come from the keyspace thread, the one
+ * A group of one node and a group of many are the same path: frames of peers come in through kith_node_receive
+ * and go out through options.transport. All calls come from the keyspace thread, the one
  * exception being options.wake, which the node calls from its own threads. The keyspace thread answers a wake
  * with kith_node_poll(). Reading the state machine needs no call here: what was applied is what there is. */
 #ifndef KITH_REPL_NODE_H
 #define KITH_REPL_NODE_H
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/status.h"
+#include "repl/frame.h"
+#include "repl/transport.h"
 
 #include <stdint.h>
 
@@ -38,10 +42,13 @@ struct kith_node_machine {
      * (the node then calls abort). Bounded work. */
     int (*checkpoint_step)(void *context, struct kith_buf *out, size_t budget_bytes);
     void (*checkpoint_abort)(void *context);
-    /* Takes back what checkpoint_step yielded, in the same order, cut anywhere. Called on an empty machine,
-     * only while the node opens. */
+    /* Takes back what checkpoint_step yielded, in the same order, cut anywhere. Called on an empty machine:
+     * while the node opens, or after `reset`. */
     int (*load)(void *context, struct kith_slice bytes);
     int (*load_finish)(void *context);
+    /* Empties the machine: a peer's checkpoint is to be loaded in its place. Bounded work: what is large is freed
+     * later. KITH_ENOMEM: nothing has changed. */
+    int (*reset)(void *context);
 };
 
 struct kith_node_options {
@@ -59,7 +66,29 @@ struct kith_node_options {
                                  at least half the last checkpoint); UINT64_MAX: never by itself */
     uint64_t queue_bytes;     /* entries that may wait for the disk before submit blocks; 0: 256 MiB */
     bool no_final_checkpoint; /* kith_node_close leaves the log for the next start to replay */
+
+    /* --- the group --- */
+    const char *address; /* where peers reach this node, "host:port"; NULL: "local", a group that nobody
+                                        can join */
+    uint64_t join_group; /* not 0: a new folder founds no group, but takes this one's identity (what a member
+                                        answered: kith_node_group_id) and waits for its leader */
+    struct kith_transport transport;    /* copied; send NULL: no peer is ever reached */
+    unsigned election_ms, heartbeat_ms; /* 0: 300, 50 */
+    unsigned leader_wait_ms;   /* how long writes and reads wait for a leader to be known; 0: 3,000 */
+    unsigned write_timeout_ms; /* how long an appended write may stay undecided before its outcome is reported
+                                           as unknown; 0: 10,000 */
+    uint64_t keep_log_bytes;   /* of the log behind a checkpoint, for members that are behind; 0: 256 MiB */
+    uint64_t stream_bytes_per_s; /* of snapshots, for all peers together; 0: no limit */
+
+    /* --- for the simulator --- */
+    struct kith_clock clock; /* zero: the system's */
+    uint64_t seed;           /* of election timeouts; 0: drawn */
+    bool manual;             /* no threads: log and keeper move by kith_node_run only */
 };
+
+/* With options.manual: does what the log's thread, or the keeper's, would do next. False: nothing was to be done. */
+enum kith_node_part { KITH_NODE_LOG, KITH_NODE_KEEPER };
+bool kith_node_run(struct kith_node *node, enum kith_node_part part);
 
 /* Locks and recovers the folder (newest checkpoint, then the log), or makes a new one. The machine must be
  * empty, and holds the recovered state afterwards. On failure *error says what is wrong, where, and what to
@@ -74,15 +103,58 @@ int kith_node_close(struct kith_node *node);
 /* As no_final_checkpoint: close writes none. */
 void kith_node_skip_final_checkpoint(struct kith_node *node);
 
-/* Appends one entry. `payload` is taken on success (it is then as after init) and untouched on failure.
+/* A frame from a peer has come; the bytes are borrowed. `address`: where the peer says it can be reached. KITH_ECORRUPT
+ * or KITH_EVERSION: the transport is to close the connection and tell why; other failures are the node's own. */
+int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address, struct kith_slice frame);
+
+/* Appends one entry: here when this node leads, else by handing it to the leader; while no leader is known it waits.
+ * Either way the entry is applied here too, in its place, with `hooks`: the reply is made on this node. `payload`
+ * is taken on success (it is then as after init) and untouched on failure.
  * `done(context, status)` runs exactly once on success of this call, on this thread: from poll, close, or,
  * with everysec, none and in memory, before this call returns. status 0: applied. Negative: what apply
  * returned, or, when the disk failed, why; the entry may then still be found after a restart (outcome
- * unknown). `hooks` is borrowed until done has run; `done` may be NULL; `done` may submit. Failure:
+ * unknown); KITH_EUNKNOWN: the leader was lost, the entry may have been kept or not; KITH_EAGAIN: no leader in time,
+ * the entry was certainly not taken. `hooks` is borrowed until done has run; `done` may be NULL; `done` may submit. Failure:
  * KITH_ENOMEM, KITH_ETOOBIG (payload over 1 GiB), KITH_ECLOSED, or the status that made the node read-only,
  * explained by kith_node_error(). */
 int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const struct kith_apply_hooks *hooks,
                      void (*done)(void *context, int status), void *context);
+
+/* A linearizable read (ReadIndex, Raft thesis 6.4). Positive: the state may be read right now, `done` will not run (a
+ * group of one). 0: done(context, status) runs once from poll, submit, receive or close; with status 0 every write that
+ * was acknowledged before this call, anywhere in the group, is in the state. KITH_EAGAIN in done: no leader in time.
+ * Negative: KITH_ENOMEM, KITH_ECLOSED. One probe serves all reads between two polls. */
+int kith_node_read(struct kith_node *node, void (*done)(void *context, int status), void *context);
+
+/* Upper bound of how old this node's state is, in ms; 0 on a leader of one; -1: unknown (no leader was heard yet). */
+int64_t kith_node_lag_ms(const struct kith_node *node);
+
+/* --- members --- */
+
+struct kith_node_member {
+    uint64_t id;
+    char address[256];
+    enum kith_core_member_role role;
+    bool self, leader;
+    uint64_t match_index;               /* on the leader: what it is known to have; else 0 */
+    uint64_t behind_bytes;              /* on the leader: of the log that it lacks, about */
+    int64_t heard_ms_ago;               /* -1: never, or not known here */
+    uint64_t stream_done, stream_total; /* bytes of a checkpoint on its way to it; total 0: none */
+    struct kith_peer_status peer;
+};
+/* Writes at most `max`; returns how many there are. */
+size_t kith_node_get_members(const struct kith_node *node, struct kith_node_member *out, size_t max);
+uint64_t kith_node_id(const struct kith_node *node);
+uint64_t kith_node_group_id(const struct kith_node *node);
+/* 0: not known. The address is "" then, and borrowed until the next call. */
+uint64_t kith_node_leader(const struct kith_node *node, const char **address);
+enum kith_core_role kith_node_role(const struct kith_node *node);
+
+/* Changes the group; on another node than the leader by asking it. `address` is copied. done(context, status, text)
+ * runs once on success of this call; text says why not. KITH_EINVAL: no such member, or one that makes no sense;
+ * KITH_EBUSY: another change is under way; KITH_EAGAIN: not caught up yet, or no leader; KITH_EUNKNOWN. */
+int kith_node_change(struct kith_node *node, enum kith_change_kind change, uint64_t id, const char *address,
+                     void (*done)(void *context, int status, const char *text), void *context);
 
 /* Takes in what the threads finished, applies, runs `done`s, advances a checkpoint by one bounded step (well
  * under a millisecond) and starts one when it is due. Cheap when there is nothing to do. */
@@ -141,6 +213,15 @@ struct kith_node_status {
         uint64_t cut_bytes;        /* of an unfinished write at the log's end */
         int64_t took_ms;
     } recovery;
+
+    /* the group */
+    enum kith_core_role role;
+    uint64_t leader_id;                      /* 0: none known */
+    uint64_t elections, leader_changes;      /* begun by this node; seen */
+    uint64_t forwarded, forwarded_unknown;   /* writes handed to a leader; of unknown outcome */
+    uint64_t reads, probes;                  /* linearizable reads asked for; probes sent for them */
+    uint64_t streams_sent, streams_received; /* whole checkpoints */
+    uint64_t stream_bytes_sent, stream_bytes_received;
 };
 
 void kith_node_get_status(const struct kith_node *node, struct kith_node_status *out);
