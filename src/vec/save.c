@@ -145,6 +145,9 @@ static float reader_float(struct kith_reader *r)
 static bool parse(const struct kith_hnsw *h, struct kith_slice bytes, struct record *record)
 {
     struct kith_reader r = kith_reader(bytes);
+    /* The first element settles whether codes are rotated: none can be there before it is settled. */
+    if (h->options.codes == KITH_HNSW_I4 && h->plain == PLAIN_UNKNOWN)
+        return false;
     uint8_t first = kith_reader_u8(&r);
     record->linked = first & LINKED_BIT;
     record->level = first & ~LINKED_BIT;

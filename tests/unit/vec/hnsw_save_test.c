@@ -181,6 +181,38 @@ static void a_cut_record_is_refused_at_every_length(void **state)
     saved_fini(&saved);
 }
 
+/* Whether 4-bit codes are rotated is settled by the first element: a header that does not say belongs to an empty set, and
+ * the next element would settle it against those that are there. */
+static void four_bit_elements_need_a_header_that_says_whether_they_are_rotated(void **state)
+{
+    static const enum kith_hnsw_layout layouts[] = {KITH_HNSW_COMPACT, KITH_HNSW_SPREAD};
+    for (size_t i = 0; i < 2; i++) {
+        struct kith_hnsw_options o = options;
+        o.codes = KITH_HNSW_I4;
+        o.layout = layouts[i];
+        struct kith_hnsw *a, *b;
+        struct kith_buf empty, record;
+        float vector[DIM] = {1, -1};
+        uint32_t slot;
+        kith_buf_init(&empty);
+        kith_buf_init(&record);
+        assert_int_equal(kith_hnsw_open(&a, &o), KITH_OK);
+        kith_hnsw_save_header(a, &empty);
+        assert_int_equal(kith_hnsw_add(a, vector, 0, 0, &slot), KITH_OK);
+        kith_hnsw_save_element(a, slot, &record);
+        assert_int_equal(kith_hnsw_restore_open(&b, kith_buf_slice(&empty), &o), KITH_OK);
+        assert_int_equal(kith_hnsw_restore_element(b, slot, kith_buf_slice(&record), 0), KITH_ECORRUPT);
+        assert_int_equal(kith_hnsw_restore_finish(b), KITH_OK);
+        assert_int_equal(kith_hnsw_add(b, vector, 0, 0, &slot), KITH_OK);
+        assert_int_equal(kith_hnsw_settle(b), KITH_OK);
+        check(b);
+        kith_hnsw_close(a);
+        kith_hnsw_close(b);
+        kith_buf_fini(&empty);
+        kith_buf_fini(&record);
+    }
+}
+
 static void wrong_bytes_never_break_the_graph(void **state)
 {
     enum { ROUNDS = 60, SEED = 31 };
@@ -287,6 +319,7 @@ int main(void)
         cmocka_unit_test(links_to_elements_that_are_gone_are_dropped),
         cmocka_unit_test(records_are_taken_in_any_order_once),
         cmocka_unit_test(a_cut_record_is_refused_at_every_length),
+        cmocka_unit_test(four_bit_elements_need_a_header_that_says_whether_they_are_rotated),
         cmocka_unit_test(wrong_bytes_never_break_the_graph),
         cmocka_unit_test(what_was_saved_while_it_changed_can_be_reached_once_the_work_is_done),
         cmocka_unit_test(an_allocation_failure_while_restoring_leaks_nothing),
