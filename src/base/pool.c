@@ -1,5 +1,6 @@
 /* A fixed set of worker threads: one queue in, one list out, one mutex. The tasks are long (a graph search
- * takes 50 us and more), so a lock-free queue would gain nothing. */
+ * takes 50 us and more), so a lock-free queue would gain nothing. Without threads the same queue is worked off by
+ * kith_pool_run: a simulator's order of things is then its own. */
 #include "base/assert.h"
 #include "base/status.h"
 #include "base/task.h"
@@ -21,6 +22,33 @@ struct kith_pool {
     pthread_t threads[];
 };
 
+/* With the mutex held, and at least one task waiting: takes it, runs it, puts it on the done list. */
+static void run_first(struct kith_pool *pool)
+{
+    struct kith_task *task = pool->head;
+    pool->head = task->next;
+    if (!pool->head)
+        pool->tail = NULL;
+    pthread_mutex_unlock(&pool->mutex);
+    task->run(task);
+    pthread_mutex_lock(&pool->mutex);
+    task->next = NULL;
+    bool first = !pool->done_head;
+    if (first)
+        pool->done_head = task;
+    else
+        pool->done_tail->next = task;
+    pool->done_tail = task;
+    pool->outstanding--;
+    pthread_cond_signal(&pool->finished);
+    void (*wake)(void *) = first ? pool->wake : NULL; /* close() may clear it meanwhile */
+    if (wake) {
+        pthread_mutex_unlock(&pool->mutex);
+        wake(pool->wake_arg);
+        pthread_mutex_lock(&pool->mutex);
+    }
+}
+
 static void *worker(void *arg)
 {
     struct kith_pool *pool = arg;
@@ -28,38 +56,27 @@ static void *worker(void *arg)
     for (;;) {
         while (!pool->head && !pool->closing)
             pthread_cond_wait(&pool->work, &pool->mutex);
-        struct kith_task *task = pool->head;
-        if (!task)
-            break;
-        pool->head = task->next;
         if (!pool->head)
-            pool->tail = NULL;
-        pthread_mutex_unlock(&pool->mutex);
-        task->run(task);
-        pthread_mutex_lock(&pool->mutex);
-        task->next = NULL;
-        bool first = !pool->done_head;
-        if (first)
-            pool->done_head = task;
-        else
-            pool->done_tail->next = task;
-        pool->done_tail = task;
-        pool->outstanding--;
-        pthread_cond_signal(&pool->finished);
-        void (*wake)(void *) = first ? pool->wake : NULL; /* close() may clear it meanwhile */
-        if (wake) {
-            pthread_mutex_unlock(&pool->mutex);
-            wake(pool->wake_arg);
-            pthread_mutex_lock(&pool->mutex);
-        }
+            break;
+        run_first(pool);
     }
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
 }
 
+bool kith_pool_run(struct kith_pool *pool)
+{
+    KITH_ASSERT(pool->thread_count == 0);
+    pthread_mutex_lock(&pool->mutex);
+    bool any = pool->head != NULL;
+    if (any)
+        run_first(pool);
+    pthread_mutex_unlock(&pool->mutex);
+    return any;
+}
+
 int kith_pool_open(struct kith_pool **out, unsigned thread_count, void (*wake)(void *), void *wake_arg)
 {
-    KITH_ASSERT(thread_count >= 1);
     struct kith_pool *pool = calloc(1, sizeof *pool + thread_count * sizeof pool->threads[0]);
     if (!pool)
         return KITH_ENOMEM;
@@ -89,6 +106,8 @@ void kith_pool_close(struct kith_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
     for (unsigned i = 0; i < pool->thread_count; i++)
         pthread_join(pool->threads[i], NULL);
+    while (pool->thread_count == 0 && kith_pool_run(pool)) {
+    }
     kith_pool_drain(pool);
     pthread_cond_destroy(&pool->finished);
     pthread_cond_destroy(&pool->work);
@@ -141,6 +160,8 @@ size_t kith_pool_drain(struct kith_pool *pool)
 size_t kith_pool_wait(struct kith_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
+    if (pool->thread_count == 0 && !pool->done_head && pool->head)
+        run_first(pool);
     while (!pool->done_head && pool->outstanding)
         pthread_cond_wait(&pool->finished, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);

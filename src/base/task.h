@@ -5,6 +5,7 @@
 #ifndef KITH_BASE_TASK_H
 #define KITH_BASE_TASK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct kith_task {
@@ -33,13 +34,15 @@ static inline void kith_executor_submit(const struct kith_executor *executor, st
 /* A fixed set of worker threads behind an executor. */
 struct kith_pool;
 
-/* Starts `thread_count` (>= 1) threads. `wake(wake_arg)` is called from a worker when finished tasks wait to
+/* Starts `thread_count` threads; with 0 tasks wait for kith_pool_run, wait or close. `wake(wake_arg)` is called from a worker when finished tasks wait to
  * be drained and none did before; it must be thread-safe. KITH_ENOMEM or KITH_EAGAIN (no threads) on failure.
  */
 int kith_pool_open(struct kith_pool **out, unsigned thread_count, void (*wake)(void *), void *wake_arg);
 /* Waits for what runs, drains everything, ends the threads. close(NULL) is safe. */
 void kith_pool_close(struct kith_pool *pool);
 struct kith_executor kith_pool_executor(struct kith_pool *pool);
+/* Of a pool without threads: runs the first task that waits, on this thread. False: none does. */
+bool kith_pool_run(struct kith_pool *pool);
 unsigned kith_pool_thread_count(const struct kith_pool *pool);
 /* Calls `done` of each finished task on this thread; returns how many. */
 size_t kith_pool_drain(struct kith_pool *pool);

@@ -31,7 +31,7 @@ static enum kith_log_sync sync_of(enum kith_durability durability)
 
 static void set_now(struct kith_node *node)
 {
-    node->now_ms = kith_os_monotonic_ns() / 1000000;
+    node->now_ms = kith_clock_monotonic_ns(&node->options.clock) / 1000000;
 }
 
 /* --- the way of an entry --- */
@@ -220,7 +220,7 @@ int64_t kith_node_timeout_ms(const struct kith_node *node)
     uint64_t at = kith_core_timeout_at(node->core);
     if (at == UINT64_MAX)
         return -1;
-    uint64_t now = kith_os_monotonic_ns() / 1000000;
+    uint64_t now = kith_clock_monotonic_ns(&node->options.clock) / 1000000;
     return at > now ? (int64_t)(at - now) : 0;
 }
 
@@ -304,7 +304,9 @@ static int load_checkpoint(struct kith_node *node, struct kith_error *error)
 static int open_core(struct kith_node *node, uint64_t node_id)
 {
     struct kith_core_options options = {.node_id = node_id, .address = address};
-    kith_os_random(&options.seed, sizeof options.seed);
+    options.seed = (unsigned)node->options.seed;
+    if (!node->options.seed)
+        kith_os_random(&options.seed, sizeof options.seed);
     return kith_core_open(&node->core, &options);
 }
 
@@ -384,7 +386,10 @@ static int open_log(struct kith_node *node, struct kith_error *error)
         .queue_bytes = node->options.queue_bytes ? node->options.queue_bytes : DEFAULT_QUEUE_BYTES,
         .sync = sync_of(node->durability),
         .wake = node->options.wake,
-        .wake_context = node->options.wake_context};
+        .wake_context = node->options.wake_context,
+        .clock = node->options.clock,
+        .seed = node->options.seed,
+        .manual = node->options.manual};
     return kith_store_open_log(node->store, &node->log, &options, error);
 }
 
@@ -424,7 +429,11 @@ static int open_folder(struct kith_node *node, struct kith_error *error)
 {
     struct kith_slice first = {0};
     struct replay replay = {.node = node};
-    int status = kith_store_open(&node->store, node->options.fs, node->options.dir, error);
+    struct kith_store_options options = {.fs = node->options.fs,
+                                         .dir = node->options.dir,
+                                         .join_group = node->options.join_group,
+                                         .seed = node->options.seed};
+    int status = kith_store_open(&node->store, &options, error);
     if (status != KITH_OK)
         return status;
     const struct kith_store_found *found = kith_store_get_found(node->store);
@@ -489,7 +498,7 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
     if (!node)
         return kith_error_set(error, KITH_ENOMEM, "out of memory");
     bool in_memory = !options->dir || !*options->dir;
-    uint64_t began_ns = kith_os_monotonic_ns();
+    uint64_t began_ns = kith_clock_monotonic_ns(&options->clock);
     node->options = *options;
     node->options.dir = in_memory ? NULL : strdup(options->dir);
     if (!node->options.fs)
@@ -497,13 +506,13 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
     node->machine = options->machine;
     node->durability = options->durability;
     node->status.in_memory = in_memory;
-    node->status.last_save_ms = kith_os_wall_ms();
+    node->status.last_save_ms = kith_clock_wall_ms(&options->clock);
     node->status.checkpoint_took_ms = -1;
     set_now(node);
     int status =
         in_memory || node->options.dir ? KITH_OK : kith_error_set(error, KITH_ENOMEM, "out of memory");
     if (status == KITH_OK && !in_memory) {
-        status = kith_pool_open(&node->keeper, 1, options->wake, options->wake_context);
+        status = kith_pool_open(&node->keeper, !options->manual, options->wake, options->wake_context);
         if (status != KITH_OK)
             kith_error_set(error, status, "no thread for checkpoints: %s", kith_status_text(status));
     }
@@ -513,9 +522,17 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
         node_free(node);
         return status;
     }
-    node->status.recovery.took_ms = (int64_t)((kith_os_monotonic_ns() - began_ns) / 1000000);
+    node->status.recovery.took_ms =
+        (int64_t)((kith_clock_monotonic_ns(&options->clock) - began_ns) / 1000000);
     *out = node;
     return KITH_OK;
+}
+
+bool kith_node_run(struct kith_node *node, enum kith_node_part part)
+{
+    if (!node->log)
+        return false;
+    return part == KITH_NODE_LOG ? kith_log_run(node->log) : kith_pool_run(node->keeper);
 }
 
 /* --- closing and the small rest --- */

@@ -2,7 +2,6 @@
  * them to the keeper's one thread, which compresses and writes them in order. No more than a few buffers are
  * ever on the way. */
 #include "base/log.h"
-#include "base/os.h"
 #include "repl/node_internal.h"
 
 #include <inttypes.h>
@@ -152,7 +151,8 @@ static void finished(struct kith_task *task)
     node->run = NULL;
     node->status.checkpoint_running = false;
     node->status.last_checkpoint_status = status;
-    node->status.checkpoint_took_ms = (int64_t)((kith_os_monotonic_ns() - run->started_ns) / 1000000);
+    node->status.checkpoint_took_ms =
+        (int64_t)((kith_clock_monotonic_ns(&node->options.clock) - run->started_ns) / 1000000);
     if (status == KITH_OK) {
         record_success(run);
         submit_task(node, &run->trim_task, trim, trimmed);
@@ -247,13 +247,13 @@ int node_checkpoint_start(struct kith_node *node, void (*done)(void *context, in
     run->done = done;
     run->context = context;
     run->yielding = true;
-    run->started_ns = kith_os_monotonic_ns();
+    run->started_ns = kith_clock_monotonic_ns(&node->options.clock);
     run->log_bytes_since = node->log_bytes_since;
     run->entries_since = node->entries_since;
     run->info = (struct kith_checkpoint_info){.folder_id = kith_store_get_found(node->store)->state.folder_id,
                                               .index = node->applied_index,
                                               .term = node->applied_term,
-                                              .created_ms = kith_os_wall_ms()};
+                                              .created_ms = kith_clock_wall_ms(&node->options.clock)};
     int status =
         kith_core_encode_configuration(node->core, &run->info.configuration, &run->info.configuration_index);
     if (status == KITH_OK)

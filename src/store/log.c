@@ -7,7 +7,6 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/os.h"
 #include "store/segment_maker.h"
 
 #include <pthread.h>
@@ -26,7 +25,7 @@ enum {
 
 struct kith_log {
     struct kith_log_options options;
-    pthread_t thread;
+    pthread_t thread; /* none with options.manual */
     pthread_mutex_t mutex;
     pthread_cond_t work;  /* for the thread */
     pthread_cond_t moved; /* for those who wait for space or a flush */
@@ -52,6 +51,7 @@ struct kith_log {
     uint64_t sequence, asked_for, salt, file_bytes, offset, synced_offset;
     uint64_t written_index, written_truncations;
     uint64_t last_sync_ns;
+    int status; /* of its work: after the first failure nothing is written */
     char *staging;
     size_t staged;        /* bytes in staging; they belong at offset - staged */
     uint64_t group_bytes; /* since the last sync */
@@ -63,6 +63,11 @@ void kith_log_entry_release(struct kith_log_entry *entry)
         return;
     kith_buf_fini(&entry->payload);
     free(entry);
+}
+
+static uint64_t now_ns(const struct kith_log *log)
+{
+    return kith_clock_monotonic_ns(&log->options.clock);
 }
 
 static void path_of(const struct kith_log *log, char out[4096], const char *name)
@@ -124,7 +129,7 @@ static int sync_segment(struct kith_log *log)
     if (status != KITH_OK)
         return status;
     log->synced_offset = log->offset;
-    log->last_sync_ns = kith_os_monotonic_ns();
+    log->last_sync_ns = now_ns(log);
     log->group_bytes = 0;
     atomic_store(&log->synced, log->written_index); /* before the look at wake_pending: see kith_log_synced */
     atomic_store(&log->truncations, log->written_truncations);
@@ -287,10 +292,22 @@ static int write_list(struct kith_log *log, struct kith_log_entry *list, enum ki
     return status;
 }
 
+static bool has_work(const struct kith_log *log)
+{
+    return log->head || log->closing || log->flush_wanted || log->must_sync;
+}
+
+/* A second is over since the last sync, and there is something to sync. */
+static bool sync_is_due(const struct kith_log *log)
+{
+    return log->sync == KITH_LOG_SYNC_EACH_SECOND && log->synced_offset < log->offset &&
+           log->failure == KITH_OK && now_ns(log) - log->last_sync_ns >= SYNC_INTERVAL_NS;
+}
+
 /* Waits, with the mutex held, until there is something to do or, with unsynced bytes, the second is over. */
 static void wait_for_work(struct kith_log *log)
 {
-    while (!log->head && !log->closing && !log->flush_wanted && !log->must_sync) {
+    while (!has_work(log)) {
         log->idle = true;
         bool dirty = log->synced_offset < log->offset && log->failure == KITH_OK;
         if (dirty && log->sync == KITH_LOG_SYNC_EACH_SECOND) {
@@ -317,43 +334,56 @@ static void gather(struct kith_log *log)
     pthread_mutex_lock(&log->mutex);
 }
 
+/* One round, entered and left with the mutex held: writes what is queued and syncs. False: closing, and all done. */
+static bool work_once(struct kith_log *log)
+{
+    struct kith_log_entry *list = log->head;
+    log->head = log->tail = NULL;
+    bool flush = log->flush_wanted || log->must_sync, closing = log->closing;
+    enum kith_log_sync mode = log->sync;
+    log->must_sync = false;
+    pthread_mutex_unlock(&log->mutex);
+
+    if (list)
+        log->status = write_list(log, list, mode, log->status);
+    bool due = mode == KITH_LOG_SYNC_EACH_SECOND && now_ns(log) - log->last_sync_ns >= SYNC_INTERVAL_NS;
+    if (log->status == KITH_OK && (flush || due)) {
+        log->status = sync_segment(log);
+        if (log->status != KITH_OK)
+            fail(log, log->status);
+    }
+    if (mode == KITH_LOG_SYNC_EACH_GROUP || flush || log->status != KITH_OK)
+        wake(log);
+
+    pthread_mutex_lock(&log->mutex);
+    if (flush && !log->head) {
+        log->flush_wanted = false;
+        pthread_cond_broadcast(&log->moved);
+    }
+    return !closing || log->head;
+}
+
 static void *log_thread(void *arg)
 {
     struct kith_log *log = arg;
-    int status = KITH_OK;
     pthread_mutex_lock(&log->mutex);
-    for (;;) {
+    do {
         wait_for_work(log);
         gather(log);
-        struct kith_log_entry *list = log->head;
-        log->head = log->tail = NULL;
-        bool flush = log->flush_wanted || log->must_sync, closing = log->closing;
-        enum kith_log_sync mode = log->sync;
-        log->must_sync = false;
-        pthread_mutex_unlock(&log->mutex);
-
-        if (list)
-            status = write_list(log, list, mode, status);
-        bool due = mode == KITH_LOG_SYNC_EACH_SECOND &&
-                   kith_os_monotonic_ns() - log->last_sync_ns >= SYNC_INTERVAL_NS;
-        if (status == KITH_OK && (flush || due)) {
-            status = sync_segment(log);
-            if (status != KITH_OK)
-                fail(log, status);
-        }
-        if (mode == KITH_LOG_SYNC_EACH_GROUP || flush || status != KITH_OK)
-            wake(log);
-
-        pthread_mutex_lock(&log->mutex);
-        if (flush && !log->head) {
-            log->flush_wanted = false;
-            pthread_cond_broadcast(&log->moved);
-        }
-        if (closing && !log->head)
-            break;
-    }
+    } while (work_once(log));
     pthread_mutex_unlock(&log->mutex);
     return NULL;
+}
+
+bool kith_log_run(struct kith_log *log)
+{
+    KITH_ASSERT(log->options.manual);
+    pthread_mutex_lock(&log->mutex);
+    bool any = has_work(log) || sync_is_due(log);
+    if (any)
+        (void)work_once(log);
+    pthread_mutex_unlock(&log->mutex);
+    return any;
 }
 
 /* --- the keyspace thread's side --- */
@@ -393,7 +423,7 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
     log->appended = log->written_index = options->next_index - 1;
     atomic_init(&log->written, options->next_index - 1);
     atomic_init(&log->synced, options->next_index - 1);
-    log->last_sync_ns = kith_os_monotonic_ns();
+    log->last_sync_ns = now_ns(log);
     conditions_init(log);
     int status = KITH_OK;
     log->staging = malloc(STAGING_BYTES);
@@ -403,7 +433,9 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
                                                 .dir = options->dir,
                                                 .folder_id = options->folder_id,
                                                 .segment_bytes = options->segment_bytes,
-                                                .helper = options->helper};
+                                                .helper = options->helper,
+                                                .clock = options->clock,
+                                                .seed = options->seed};
     if (status == KITH_OK)
         status = kith_segment_maker_open(&log->maker, &making);
     for (size_t i = 0; i < old_count && status == KITH_OK; i++)
@@ -413,7 +445,7 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
     if (status == KITH_OK)
         status = list_segment(
             log, (struct kith_log_segment){log->sequence, options->next_index, KITH_SEGMENT_HEADER_BYTES});
-    if (status == KITH_OK && pthread_create(&log->thread, NULL, log_thread, log) != 0)
+    if (status == KITH_OK && !options->manual && pthread_create(&log->thread, NULL, log_thread, log) != 0)
         status = KITH_EAGAIN;
     if (status != KITH_OK) {
         kith_error_set(error, status, "cannot make a new log segment in %s: %s%s", options->dir,
@@ -435,7 +467,8 @@ int kith_log_close(struct kith_log *log)
     log->closing = true;
     pthread_cond_signal(&log->work);
     pthread_mutex_unlock(&log->mutex);
-    pthread_join(log->thread, NULL);
+    if (!log->options.manual)
+        pthread_join(log->thread, NULL);
     if (status == KITH_OK)
         status = seal_segment(log, log->appended + 1, 0);
     if (status == KITH_OK)
@@ -449,7 +482,7 @@ void kith_log_append(struct kith_log *log, struct kith_log_entry *entry)
     size_t bytes = kith_record_bytes(entry->payload.length);
     entry->next = NULL;
     pthread_mutex_lock(&log->mutex);
-    while (log->queued_bytes > log->options.queue_bytes && log->failure == KITH_OK)
+    while (log->queued_bytes > log->options.queue_bytes && log->failure == KITH_OK && !log->options.manual)
         pthread_cond_wait(&log->moved, &log->mutex);
     bool truncates = entry->kind == KITH_RECORD_TRUNCATE;
     KITH_ASSERT(truncates ? entry->index <= log->appended + 1 : entry->index == log->appended + 1);
@@ -526,8 +559,12 @@ int kith_log_flush(struct kith_log *log)
     pthread_mutex_lock(&log->mutex);
     log->flush_wanted = true;
     pthread_cond_signal(&log->work);
-    while (log->flush_wanted)
-        pthread_cond_wait(&log->moved, &log->mutex);
+    while (log->flush_wanted) {
+        if (log->options.manual)
+            (void)work_once(log);
+        else
+            pthread_cond_wait(&log->moved, &log->mutex);
+    }
     int status = log->failure;
     pthread_mutex_unlock(&log->mutex);
     return status;

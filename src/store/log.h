@@ -11,6 +11,7 @@
 #ifndef KITH_STORE_LOG_H
 #define KITH_STORE_LOG_H
 
+#include "base/clock.h"
 #include "base/task.h"
 #include "store/segment.h"
 
@@ -51,6 +52,9 @@ struct kith_log_options {
     void (*wake)(
         void *context); /* from the log thread: there is news; once until kith_log_synced is called */
     void *wake_context;
+    struct kith_clock clock; /* zero: the system's */
+    uint64_t seed;           /* of the segments' salts; 0: drawn */
+    bool manual;             /* no thread: kith_log_run moves the log, append never blocks */
 };
 
 /* Makes and syncs the first segment, and starts the thread. `old[0..old_count)` are the segments that
@@ -67,6 +71,10 @@ int kith_log_close(struct kith_log *log);
  * KITH_RECORD_TRUNCATE, whose index is the next entry's. Blocks while the queue is full. After a failure
  * entries are dropped. */
 void kith_log_append(struct kith_log *log, struct kith_log_entry *entry);
+
+/* With options.manual: does what the thread would do next: takes the queue, writes it, syncs as asked or when it is due,
+ * and wakes. False: nothing was to be done. */
+bool kith_log_run(struct kith_log *log);
 
 /* Whether more than a quarter of the queue waits: the time to take fewer writes, before append blocks. */
 bool kith_log_is_behind(struct kith_log *log);

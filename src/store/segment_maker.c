@@ -1,7 +1,7 @@
 /* Making segments, ahead of time where there is a helper. */
 #include "store/segment_maker.h"
 
-#include "base/os.h"
+#include "base/random.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@ struct kith_segment_maker {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     enum state state;
-    unsigned outstanding;         /* tasks that have not run yet */
+    unsigned references;          /* the log's, and one for each task that has not run yet */
     uint64_t round;               /* of asking: a task of an earlier round has nothing to do */
     struct kith_new_segment next; /* asked for, or ready */
     char temporary[4096];
@@ -34,6 +34,7 @@ int kith_segment_maker_open(struct kith_segment_maker **out, const struct kith_s
     if (!maker)
         return KITH_ENOMEM;
     maker->options = *options;
+    maker->references = 1;
     snprintf(maker->temporary, sizeof maker->temporary, "%s/log-next.tmp", options->dir);
     pthread_mutex_init(&maker->mutex, NULL);
     pthread_cond_init(&maker->changed, NULL);
@@ -48,22 +49,40 @@ static void drop_ready(struct kith_segment_maker *maker)
     maker->state = NOTHING;
 }
 
+/* With the mutex held, which it gives up. */
+static void release(struct kith_segment_maker *maker)
+{
+    bool last = --maker->references == 0;
+    pthread_cond_broadcast(&maker->changed);
+    pthread_mutex_unlock(&maker->mutex);
+    if (!last)
+        return;
+    pthread_cond_destroy(&maker->changed);
+    pthread_mutex_destroy(&maker->mutex);
+    free(maker);
+}
+
 void kith_segment_maker_close(struct kith_segment_maker *maker)
 {
     if (!maker)
         return;
     pthread_mutex_lock(&maker->mutex);
     maker->round++;
-    if (maker->state == ASKED)
-        maker->state = NOTHING;
-    while (maker->outstanding)
+    while (maker->state == MAKING)
         pthread_cond_wait(&maker->changed, &maker->mutex);
     if (maker->state == READY)
         drop_ready(maker);
-    pthread_mutex_unlock(&maker->mutex);
-    pthread_cond_destroy(&maker->changed);
-    pthread_mutex_destroy(&maker->mutex);
-    free(maker);
+    maker->state = NOTHING;
+    release(maker);
+}
+
+static uint64_t draw_salt(const struct kith_segment_maker *maker, uint64_t sequence)
+{
+    uint64_t salt, state = maker->options.seed + sequence;
+    if (maker->options.seed)
+        return kith_splitmix64(&state);
+    kith_os_random(&salt, sizeof salt);
+    return salt;
 }
 
 /* The file under its temporary name, synced. segment->sequence and bytes say which and how long. */
@@ -73,11 +92,11 @@ static int make(struct kith_segment_maker *maker, struct kith_new_segment *segme
     struct kith_file *file = NULL;
     struct kith_segment_header header = {.folder_id = maker->options.folder_id,
                                          .sequence = segment->sequence,
-                                         .created_ms = kith_os_wall_ms()};
+                                         .salt = draw_salt(maker, segment->sequence),
+                                         .created_ms = kith_clock_wall_ms(&maker->options.clock)};
     char *page = malloc(KITH_SEGMENT_HEADER_BYTES);
     if (!page)
         return KITH_ENOMEM;
-    kith_os_random(&header.salt, sizeof header.salt);
     kith_segment_encode_header(page, &header);
     struct kith_slice piece = kith_slice(page, KITH_SEGMENT_HEADER_BYTES);
     int status = fs->open(fs, maker->temporary, KITH_FS_WRITE | KITH_FS_CREATE | KITH_FS_EMPTY, &file);
@@ -111,9 +130,7 @@ static void run_make(struct kith_task *t)
         maker->next = segment;
         maker->state = status == KITH_OK ? READY : NOTHING;
     }
-    maker->outstanding--;
-    pthread_cond_broadcast(&maker->changed);
-    pthread_mutex_unlock(&maker->mutex);
+    release(maker);
 }
 
 static void free_make(struct kith_task *task)
@@ -131,7 +148,7 @@ void kith_segment_maker_prepare(struct kith_segment_maker *maker, uint64_t seque
         *task = (struct make_task){.maker = maker, .round = ++maker->round};
         maker->next = (struct kith_new_segment){.sequence = sequence, .bytes = maker->options.segment_bytes};
         maker->state = ASKED;
-        maker->outstanding++;
+        maker->references++;
         task->task.run = run_make;
         task->task.done = free_make;
     }

@@ -4,6 +4,7 @@
 #ifndef KITH_STORE_SEGMENT_MAKER_H
 #define KITH_STORE_SEGMENT_MAKER_H
 
+#include "base/clock.h"
 #include "base/task.h"
 #include "store/segment.h"
 
@@ -15,7 +16,9 @@ struct kith_segment_maker_options {
     uint64_t folder_id;
     uint64_t segment_bytes;
     struct kith_executor
-        helper; /* submit NULL: nothing is made ahead. Must run what it was given before close */
+        helper; /* submit NULL: nothing is made ahead. May run what it was given even after close */
+    struct kith_clock clock; /* zero: the system's */
+    uint64_t seed;           /* of salts; 0: drawn */
 };
 
 /* A segment with its own name, durable. The taker closes the file. */

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/os.h"
+#include "base/random.h"
 #include "store/folder.h"
 
 #include <inttypes.h>
@@ -38,7 +39,8 @@ static int make_folder(struct kith_store *store, struct kith_error *error)
 }
 
 /* A folder that was never used: who it is. */
-static int found_new(struct kith_store *store, struct kith_error *error)
+static int found_new(struct kith_store *store, const struct kith_store_options *options,
+                     struct kith_error *error)
 {
     struct kith_state *state = &store->found.state;
     if (store->folder.segment_count || store->folder.checkpoint_count)
@@ -48,17 +50,21 @@ static int found_new(struct kith_store *store, struct kith_error *error)
             "Put one of them back, or restore the folder from a copy",
             store->dir);
     *state = (struct kith_state){.term = 1};
-    kith_os_random(&state->folder_id, sizeof state->folder_id);
-    kith_os_random(&state->node_id, sizeof state->node_id);
+    uint64_t seed = options->seed;
+    if (!seed)
+        kith_os_random(&seed, sizeof seed);
+    state->folder_id = options->join_group ? options->join_group : kith_splitmix64(&seed) | 1;
+    state->node_id = kith_splitmix64(&seed);
     state->node_id = state->node_id >> 1 | 1; /* never 0, and fits a signed number */
     return kith_state_save(state, store->fs, store->dir, error);
 }
 
-static int read_state(struct kith_store *store, struct kith_error *error)
+static int read_state(struct kith_store *store, const struct kith_store_options *options,
+                      struct kith_error *error)
 {
     int status = kith_state_load(&store->found.state, store->fs, store->dir, error);
     if (status == KITH_ENOENT)
-        return found_new(store, error);
+        return found_new(store, options, error);
     if (status == KITH_OK && store->found.state.bootstrapped && !store->folder.segment_count)
         return kith_error_set(
             error, KITH_ECORRUPT,
@@ -116,8 +122,11 @@ static int read_checkpoint_header(struct kith_store *store, struct kith_error *e
     return KITH_OK;
 }
 
-int kith_store_open(struct kith_store **out, struct kith_fs *fs, const char *dir, struct kith_error *error)
+int kith_store_open(struct kith_store **out, const struct kith_store_options *options,
+                    struct kith_error *error)
 {
+    struct kith_fs *fs = options->fs;
+    const char *dir = options->dir;
     struct kith_store *store = calloc(1, sizeof *store);
     if (!store || !(store->dir = strdup(dir))) {
         free(store);
@@ -142,7 +151,7 @@ int kith_store_open(struct kith_store **out, struct kith_fs *fs, const char *dir
             kith_error_set(error, status, "the folder %s cannot be read: %s", dir, kith_status_text(status));
     }
     if (status == KITH_OK)
-        status = read_state(store, error);
+        status = read_state(store, options, error);
     if (status == KITH_OK)
         status = read_checkpoint_header(store, error);
     if (status != KITH_OK) {

@@ -30,10 +30,20 @@ struct kith_store_found {
     size_t segment_count;
 };
 
+struct kith_store_options {
+    struct kith_fs *fs;
+    const char *dir; /* copied */
+    uint64_t
+        join_group; /* not 0: a new folder takes this for its folder_id: the checkpoints of a group's members are
+                            interchangeable */
+    uint64_t seed; /* of a new folder's identity; 0: drawn */
+};
+
 /* Makes the folder if needed, locks it, reads the state and the names, and the newest checkpoint's header. A
  * new folder gets its identity (state.bootstrapped stays false until the caller saves it). KITH_EBUSY: locked
  * by another. KITH_ECORRUPT, KITH_EVERSION, KITH_EIO, KITH_EPERM, KITH_ENOSPC, KITH_ENOMEM. */
-int kith_store_open(struct kith_store **out, struct kith_fs *fs, const char *dir, struct kith_error *error);
+int kith_store_open(struct kith_store **out, const struct kith_store_options *options,
+                    struct kith_error *error);
 /* Unlocks and frees. close(NULL) is safe. */
 void kith_store_close(struct kith_store *store);
 

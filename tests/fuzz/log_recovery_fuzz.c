@@ -138,7 +138,8 @@ static int recover(struct crash_fs *disk, struct digest *digest, uint64_t *last_
     struct kith_error error;
     struct kith_log_options options = {.segment_bytes = 8192, .queue_bytes = 1 << 20};
     *digest = (struct digest){0};
-    int status = kith_store_open(&store, crash_fs_table(disk), DIR, &error);
+    struct kith_store_options opening = {.fs = crash_fs_table(disk), .dir = DIR};
+    int status = kith_store_open(&store, &opening, &error);
     if (status != KITH_OK)
         return status;
     status = kith_store_read_log(store, add, digest, &error);

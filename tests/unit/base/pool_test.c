@@ -105,6 +105,30 @@ static void without_an_executor_a_task_is_done_at_once(void **state)
     assert_true(pthread_equal(job.ran_on, pthread_self()));
 }
 
+static void without_threads_tasks_wait_until_they_are_run_one_by_one(void **state)
+{
+    struct job jobs[5];
+    atomic_int wakes = 0;
+    struct kith_pool *pool;
+    assert_int_equal(kith_pool_open(&pool, 0, count_wake, &wakes), KITH_OK);
+    struct kith_executor executor = kith_pool_executor(pool);
+    assert_false(kith_pool_run(pool));
+    for (int i = 0; i < 5; i++) {
+        jobs[i] = (struct job){.task = {.run = run, .done = done}};
+        kith_executor_submit(&executor, &jobs[i].task);
+    }
+    assert_int_equal(kith_pool_drain(pool), 0);
+    assert_true(kith_pool_run(pool));
+    assert_true(jobs[0].runs == 1 && jobs[1].runs == 0 && jobs[0].dones == 0 && wakes == 1);
+    assert_int_equal(kith_pool_drain(pool), 1);
+    assert_int_equal(kith_pool_wait(pool), 1); /* runs what it waits for */
+    assert_int_equal(jobs[1].dones, 1);
+    assert_true(pthread_equal(jobs[1].ran_on, pthread_self()));
+    kith_pool_close(pool); /* and so does closing */
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(jobs[i].dones, 1);
+}
+
 static void a_failed_allocation_opens_nothing(void **state)
 {
     for (int n = 0; failing_malloc_sweep(&n);) {
@@ -122,6 +146,7 @@ int main(void)
         cmocka_unit_test(a_done_task_may_be_submitted_again),
         cmocka_unit_test(closing_finishes_what_was_submitted),
         cmocka_unit_test(without_an_executor_a_task_is_done_at_once),
+        cmocka_unit_test(without_threads_tasks_wait_until_they_are_run_one_by_one),
         cmocka_unit_test(a_failed_allocation_opens_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -503,6 +503,40 @@ static void work_with_little_memory(const char *dir)
     crash_fs_close(disk);
 }
 
+static void a_manual_node_moves_only_when_it_is_run(void **state)
+{
+    struct crash_fs *disk = crash_fs_open();
+    struct tiny t = {0};
+    struct result r = {0}, saved = {0};
+    struct kith_node_options o = options_on(disk, &t, KITH_DURABILITY_ALWAYS);
+    o.manual = true;
+    o.seed = 3;
+    struct kith_node *node = open_node(&t, &o);
+    submit_many(node, 0, 10, &r);
+    kith_node_poll(node);
+    assert_int_equal(r.runs, 0);
+    assert_true(kith_node_run(node, KITH_NODE_LOG));
+    assert_false(kith_node_run(node, KITH_NODE_LOG));
+    kith_node_poll(node);
+    assert_int_equal(r.runs, 10);
+    assert_int_equal(kith_node_checkpoint(node, note, &saved), KITH_OK);
+    for (int i = 0; i < 10; i++)
+        kith_node_poll(node);
+    assert_int_equal(saved.runs, 0);
+    while (kith_node_run(node, KITH_NODE_KEEPER))
+        kith_node_poll(node);
+    assert_int_equal(saved.runs, 1);
+    submit_many(node, 10, 20, &r);
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    assert_int_equal(r.runs, 20);
+    tiny_fini(&t);
+    node = open_node(&t, &o);
+    expect_content(&t, 20);
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    tiny_fini(&t);
+    crash_fs_close(disk);
+}
+
 static void each_failed_allocation_is_reported_and_leaks_nothing(void **state)
 {
     struct raft_heap heap = {.malloc = raft_malloc_wrapped,
@@ -536,6 +570,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_that_fails_is_reported_and_the_log_goes_on),
         cmocka_unit_test(durability_can_be_changed_while_entries_are_on_their_way),
         cmocka_unit_test(a_done_may_submit_without_end_of_stack),
+        cmocka_unit_test(a_manual_node_moves_only_when_it_is_run),
         cmocka_unit_test(each_failed_allocation_is_reported_and_leaks_nothing),
     };
     kith_log_setup(KITH_LOG_INFO, silent, NULL);

@@ -79,10 +79,19 @@ static inline int tiny_load_finish(void *context)
     return t->all.failed ? KITH_ENOMEM : r.failed ? KITH_ECORRUPT : KITH_OK;
 }
 
+static inline int tiny_reset(void *context)
+{
+    struct tiny *t = context;
+    kith_buf_clear(&t->all);
+    kith_buf_clear(&t->rest);
+    t->count = 0;
+    return KITH_OK;
+}
+
 static inline struct kith_node_machine tiny_machine(struct tiny *t)
 {
-    return (struct kith_node_machine){t,          tiny_apply, tiny_begin,      tiny_step,
-                                      tiny_abort, tiny_load,  tiny_load_finish};
+    return (struct kith_node_machine){t,          tiny_apply, tiny_begin,       tiny_step,
+                                      tiny_abort, tiny_load,  tiny_load_finish, tiny_reset};
 }
 
 static inline void tiny_fini(struct tiny *t)

@@ -325,6 +325,64 @@ static void segments_made_ahead_are_taken_and_none_is_left_behind(void **state)
     kith_pool_close(pool);
 }
 
+static uint64_t manual_now_ns;
+
+static uint64_t manual_clock(void *context)
+{
+    return manual_now_ns;
+}
+
+static int64_t manual_wall(void *context)
+{
+    return (int64_t)(manual_now_ns / 1000000);
+}
+
+static void a_log_without_a_thread_moves_only_when_it_is_run(void **state)
+{
+    struct crash_fs *disk = crash_fs_open();
+    struct kith_log_options options = options_for(disk);
+    struct kith_pool *pool;
+    struct kith_log *log;
+    assert_int_equal(kith_pool_open(&pool, 0, NULL, NULL), KITH_OK);
+    manual_now_ns = 5000000000;
+    options.manual = true;
+    options.seed = 7;
+    options.clock = (struct kith_clock){manual_clock, manual_wall, NULL};
+    options.helper = kith_pool_executor(pool);
+    options.queue_bytes = 1000; /* append does not block all the same */
+    assert_int_equal(kith_log_open(&log, &options, NULL, 0, NULL), KITH_OK);
+    assert_false(kith_log_run(log));
+    for (uint64_t i = 1; i <= 5; i++)
+        kith_log_append(log, entry_of(i, KITH_RECORD_COMMAND, 1000));
+    size_t operations = crash_fs_operations(disk);
+    assert_int_equal(kith_log_synced(log, NULL), 0);
+    assert_true(kith_log_run(log));
+    assert_int_equal(kith_log_synced(log, NULL), 5);
+    assert_int_equal(crash_fs_operations(disk), operations + 2); /* a write and a sync */
+    assert_false(kith_log_run(log));
+
+    kith_log_set_sync(log, KITH_LOG_SYNC_EACH_SECOND);
+    assert_true(kith_log_run(log));
+    kith_log_append(log, entry_of(6, KITH_RECORD_COMMAND, 1000));
+    assert_true(kith_log_run(log));
+    assert_int_equal(kith_log_synced(log, NULL), 5);
+    assert_false(kith_log_run(log));
+    manual_now_ns += 1000000000;
+    assert_true(kith_log_run(log)); /* the second is over */
+    assert_int_equal(kith_log_synced(log, NULL), 6);
+
+    kith_log_append(log, entry_of(7, KITH_RECORD_COMMAND, 1000));
+    assert_int_equal(kith_log_flush(log), KITH_OK);
+    assert_int_equal(kith_log_synced(log, NULL), 7);
+    for (uint64_t i = 8; i <= 100; i++)
+        kith_log_append(
+            log, entry_of(i, KITH_RECORD_COMMAND, 1000)); /* several segments; nobody makes them ahead */
+    assert_int_equal(kith_log_close(log), KITH_OK);
+    kith_pool_close(pool); /* what the log asked of it has nothing to do any more */
+    assert_null(crash_fs_find(disk, DIR "/log-next.tmp", 0));
+    crash_fs_close(disk);
+}
+
 static void after_a_failed_sync_nothing_is_written_any_more(void **state)
 {
     struct crash_fs *disk = crash_fs_open();
@@ -431,6 +489,7 @@ int main(void)
         cmocka_unit_test(truncations_are_records_and_are_counted),
         cmocka_unit_test(trimming_keeps_what_recovery_needs),
         cmocka_unit_test(segments_made_ahead_are_taken_and_none_is_left_behind),
+        cmocka_unit_test(a_log_without_a_thread_moves_only_when_it_is_run),
         cmocka_unit_test(after_a_failed_sync_nothing_is_written_any_more),
         cmocka_unit_test(a_full_disk_stops_the_log_with_a_cure),
         cmocka_unit_test(a_full_queue_makes_the_caller_wait),

@@ -29,13 +29,19 @@ static int ignore_record(void *context, const struct kith_record *record)
     return KITH_OK;
 }
 
+static int open_store(struct kith_store **out, struct crash_fs *disk, struct kith_error *error)
+{
+    struct kith_store_options options = {.fs = crash_fs_table(disk), .dir = DIR};
+    return kith_store_open(out, &options, error);
+}
+
 /* Opens, reads, adds `count` entries, closes. */
 static int use(struct crash_fs *disk, uint64_t count, struct kith_error *error)
 {
     struct kith_store *store;
     struct kith_log *log;
     struct kith_log_options options = {.segment_bytes = 16 << 10, .queue_bytes = 1 << 20};
-    int status = kith_store_open(&store, crash_fs_table(disk), DIR, error);
+    int status = open_store(&store, disk, error);
     if (status != KITH_OK)
         return status;
     status = kith_store_read_log(store, ignore_record, NULL, error);
@@ -60,7 +66,7 @@ static void save_checkpoint(struct crash_fs *disk, uint64_t index)
     struct kith_store *store;
     struct kith_checkpoint_writer *w;
     uint64_t file_bytes;
-    assert_int_equal(kith_store_open(&store, crash_fs_table(disk), DIR, NULL), KITH_OK);
+    assert_int_equal(open_store(&store, disk, NULL), KITH_OK);
     struct kith_checkpoint_info info = {.folder_id = kith_store_get_found(store)->state.folder_id,
                                         .index = index,
                                         .term = 1,
@@ -217,14 +223,14 @@ static void a_damaged_checkpoint_is_refused_and_an_older_one_is_the_cure(void **
     assert_true(crash_fs_flip(disk, newest, 100, 1));
     assert_int_equal(check(disk, &said, &result), KITH_ECORRUPT);
     assert_non_null(strstr(said.last_problem, newest));
-    assert_int_equal(kith_store_open(&store, crash_fs_table(disk), DIR, &error), KITH_OK);
+    assert_int_equal(open_store(&store, disk, &error), KITH_OK);
     assert_int_equal(kith_store_get_found(store)->checkpoint.index, 60);
     assert_int_equal(kith_store_read_checkpoint(store, NULL, NULL, &error), KITH_ECORRUPT);
     assert_non_null(strstr(error.text, newest));
     assert_non_null(strstr(error.text, "offset"));
     kith_store_close(store);
     remove_file(disk, DIR "/checkpoint-", 1);
-    assert_int_equal(kith_store_open(&store, crash_fs_table(disk), DIR, &error), KITH_OK);
+    assert_int_equal(open_store(&store, disk, &error), KITH_OK);
     assert_int_equal(kith_store_get_found(store)->checkpoint.index, 30);
     assert_int_equal(kith_store_read_checkpoint(store, NULL, NULL, &error), KITH_OK);
     assert_int_equal(kith_store_read_log(store, ignore_record, NULL, &error), KITH_OK);
@@ -272,12 +278,12 @@ static void a_folder_is_locked_and_its_holder_is_named(void **state)
     struct kith_error error = {""};
     struct said said;
     struct kith_store_check_result result;
-    assert_int_equal(kith_store_open(&store, crash_fs_table(disk), DIR, NULL), KITH_OK);
-    assert_int_equal(kith_store_open(&second, crash_fs_table(disk), DIR, &error), KITH_EBUSY);
+    assert_int_equal(open_store(&store, disk, NULL), KITH_OK);
+    assert_int_equal(open_store(&second, disk, &error), KITH_EBUSY);
     assert_non_null(strstr(error.text, "stop it first"));
     assert_int_equal(check(disk, &said, &result), KITH_EBUSY);
     kith_store_close(store);
-    assert_int_equal(kith_store_open(&second, crash_fs_table(disk), DIR, &error), KITH_OK);
+    assert_int_equal(open_store(&second, disk, &error), KITH_OK);
     kith_store_close(second);
     crash_fs_close(disk);
 }
