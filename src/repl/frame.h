@@ -93,6 +93,8 @@ struct kith_frame {
 enum {
     KITH_STREAM_DATA_MAX = 256 << 10, /* bytes of a file in one frame */
     KITH_FRAME_ENTRIES_MAX = 1 << 16, /* of one append */
+    KITH_FRAME_ADDRESS_MAX = 255,     /* bytes, none of them 0 */
+    KITH_FRAME_TEXT_MAX = 1024,       /* encoding cuts what is longer */
     KITH_FRAME_VERSION = 1,
 };
 #define KITH_FRAME_BYTES_MAX                                                                                 \
