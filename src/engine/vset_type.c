@@ -42,10 +42,13 @@ static const char *object_encoding(const void *object)
 
 static uint64_t digest_element(const struct kith_vset *vset, uint32_t slot, struct kith_slice name)
 {
-    float norm = kith_hnsw_norm(vset->index, slot);
+    enum kith_hnsw_codes codes = vset->options.codes;
+    bool has_form = codes == KITH_HNSW_I4 || codes == KITH_HNSW_BIN;
+    float numbers[] = {kith_hnsw_norm(vset->index, slot), has_form ? kith_hnsw_form(vset->index, slot) : 0};
     uint64_t digest = kith_digest_bytes(0, name);
     digest = kith_digest_bytes(digest, kith_hnsw_code(vset->index, slot, NULL));
-    digest = kith_digest_bytes(digest, kith_slice(&norm, sizeof norm));
+    digest = kith_digest_bytes(digest, kith_hnsw_kept(vset->index, slot));
+    digest = kith_digest_bytes(digest, kith_slice(numbers, sizeof numbers));
     const struct kith_attributes *attributes = kith_vset_attributes(vset, slot);
     return attributes ? kith_digest_bytes(digest, kith_attributes_text(attributes)) : digest;
 }
@@ -55,7 +58,9 @@ static uint64_t digest_object(const void *object)
     const struct kith_vset *vset = object;
     const struct kith_vset_options *o = &vset->options;
     uint32_t header[] = {o->dim, o->input_dim, o->codes, o->m, o->keep, o->layout, o->metric};
+    uint64_t counts[] = {o->seed, vset->added};
     uint64_t digest = kith_digest_bytes(0, kith_slice(header, sizeof header));
+    digest = kith_digest_bytes(digest, kith_slice(counts, sizeof counts));
     struct kith_slice name;
     for (uint32_t slot = 0; slot < kith_hnsw_slot_end(vset->index); slot++)
         if (kith_vset_name(vset, slot, &name))

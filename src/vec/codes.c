@@ -317,7 +317,7 @@ void hnsw_store_saved(struct kith_hnsw *h, uint32_t slot, float norm, float form
 
 /* ---- saved codes ---- */
 
-float hnsw_form(const struct kith_hnsw *h, uint32_t slot)
+float kith_hnsw_form(const struct kith_hnsw *h, uint32_t slot)
 {
     if (h->options.codes == KITH_HNSW_I4)
         return code_is_unsigned(h, slot) ? -1 : 1;
@@ -597,7 +597,7 @@ void hnsw_decode(const struct kith_hnsw *h, uint32_t slot, float *out)
 {
     const void *code = code_at(h, slot);
     bool as_given = h->options.codes == KITH_HNSW_F32 && h->options.metric == KITH_HNSW_L2SQ;
-    float form = h->options.codes == KITH_HNSW_I4 ? hnsw_form(h, slot) : 1;
+    float form = h->options.codes == KITH_HNSW_I4 ? kith_hnsw_form(h, slot) : 1;
     decode(h, code, code_scale(h, code, form), out);
     if (is_rotated(h))
         kith_rotation_undo(h->rotation, out, out);
@@ -614,7 +614,7 @@ void kith_hnsw_vector(const struct kith_hnsw *h, uint32_t slot, float *out)
         hnsw_kept_vector(h, slot, out);
         rotated = rotated && h->options.keep == KITH_HNSW_KEEP_RESIDUAL;
     } else {
-        float form = h->options.codes == KITH_HNSW_I4 ? hnsw_form(h, slot) : 1;
+        float form = h->options.codes == KITH_HNSW_I4 ? kith_hnsw_form(h, slot) : 1;
         decode(h, code, code_scale(h, code, form), out);
     }
     /* At length 1: rotating what is very long would overflow. */

@@ -227,6 +227,10 @@ float kith_hnsw_norm(const struct kith_hnsw *h, uint32_t slot); /* Euclidean, of
 /* The raw code of the normalised vector, borrowed until the element is removed. *range (may be NULL): for I8,
  * what 127 stands for when the code is scaled to length 1; else 0. */
 struct kith_slice kith_hnsw_code(const struct kith_hnsw *h, uint32_t slot, float *range);
+/* What a code does not tell: BIN: 1 / the sum of magnitudes; I4: -1 where it is unsigned, else 1; others: not defined. */
+float kith_hnsw_form(const struct kith_hnsw *h, uint32_t slot);
+/* What is kept beside the code, as saved; borrowed as above. */
+struct kith_slice kith_hnsw_kept(const struct kith_hnsw *h, uint32_t slot);
 float kith_hnsw_distance(const struct kith_hnsw *h, uint32_t a, uint32_t b);
 /* Its top level, 0 to KITH_HNSW_LEVEL_MAX. */
 unsigned kith_hnsw_level(const struct kith_hnsw *h, uint32_t slot);

@@ -431,8 +431,6 @@ bool hnsw_halves_are_sound(const char *bytes, size_t dim, uint16_t most);
 /* Unpacks small numbers to floats. */
 typedef void hnsw_unpack_fn(const uint8_t *packed, size_t dim, uint8_t *out);
 void hnsw_unpack(hnsw_unpack_fn *unpack, const void *packed, uint32_t dim, float *out);
-/* What a code does not tell: BIN: 1 / the sum of magnitudes; I4: -1 where it is unsigned, else 1. */
-float hnsw_form(const struct kith_hnsw *h, uint32_t slot);
 bool hnsw_form_is_sound(const struct kith_hnsw *h, float form);
 /* Norms in factors are cut here, so that products of two do not overflow: then vectors only differ in direction. */
 static inline float norm_for_products(const struct kith_hnsw *h, float norm)
@@ -458,8 +456,6 @@ float hnsw_clamp(const struct kith_hnsw *h, float distance);
 
 /* What is kept of a vector, as saved. */
 size_t hnsw_kept_bytes(const struct kith_hnsw_options *options);
-/* As saved; borrowed. */
-struct kith_slice hnsw_kept(const struct kith_hnsw *h, uint32_t slot);
 /* Writes the slot's row, after its code and factors.
  *   unit       normalised; rotated: and rotated, where codes are
  *   code       its values (I8, I4), each `step` long

@@ -50,7 +50,7 @@ static float kept_scale(const struct kith_hnsw *h, uint32_t slot)
     return *(const float *)region_at(&h->rest, slot);
 }
 
-struct kith_slice hnsw_kept(const struct kith_hnsw *h, uint32_t slot)
+struct kith_slice kith_hnsw_kept(const struct kith_hnsw *h, uint32_t slot)
 {
     return h->kept_bytes ? kith_slice(region_at(&h->rest, slot), h->kept_bytes) : kith_slice("", 0);
 }

@@ -76,11 +76,11 @@ void kith_hnsw_save_element(const struct kith_hnsw *h, uint32_t slot, struct kit
     kith_buf_append_char(out, (char)(flags_level(flags) | (linked ? LINKED_BIT : 0)));
     kith_buf_append(out, &e->norm, sizeof e->norm);
     if (has_form(h)) {
-        float form = hnsw_form(h, slot);
+        float form = kith_hnsw_form(h, slot);
         kith_buf_append(out, &form, sizeof form);
     }
     kith_buf_append(out, code_at(h, slot), h->code_bytes);
-    struct kith_slice kept = hnsw_kept(h, slot);
+    struct kith_slice kept = kith_hnsw_kept(h, slot);
     kith_buf_append(out, kept.data, kept.length);
     for (unsigned level = 0; linked && level <= flags_level(flags); level++)
         append_links(h, slot, level, out);

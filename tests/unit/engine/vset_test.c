@@ -441,6 +441,36 @@ static const char *const script[] = {
     "EXISTS k",
 };
 
+static uint64_t digest_after(const char *first, const char *second, uint64_t hash_seed)
+{
+    struct fixture fixture;
+    assert_true(fixture_open(&fixture, hash_seed));
+    assert_string_equal(fixture_do(&fixture, first), ":1\r\n");
+    if (second)
+        assert_non_null(fixture_do(&fixture, second));
+    uint64_t digest = kith_engine_digest(fixture.engine);
+    fixture_close(&fixture);
+    return digest;
+}
+
+/* Nodes are compared by it: vectors with one code and one norm differ in what is kept beside the code alone. */
+static void the_digest_of_a_set_covers_what_is_kept_of_each_vector(void **state)
+{
+    static const char *const keeps[] = {"Q8 KEEP F32", "Q8 KEEP F16", "Q4 KEEP F32", "BIN KEEP F32",
+                                        "Q4 KEEP F16 METRIC L2"};
+    for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++) {
+        char line[256], other[256];
+        snprintf(line, sizeof line, "VADD k VALUES 3 1000 2 0.0625 a %s", keeps[i]);
+        snprintf(other, sizeof other, "VADD k VALUES 3 1000 2 0.25 a %s", keeps[i]);
+        uint64_t digest = digest_after(line, NULL, 1);
+        assert_true(digest_after(line, NULL, 2) == digest);
+        assert_true(digest_after(other, NULL, 1) != digest);
+        assert_true(digest_after(line, "VREM k a", 1) == 0);
+        assert_true(digest_after(line, "VADD k VALUES 3 1000 2 0.0625 a", 1) !=
+                    digest); /* one more was added */
+    }
+}
+
 static void commands_without_memory_say_so_and_change_nothing(void **state)
 {
     for (size_t at = 0; at < sizeof script / sizeof script[0]; at++) {
@@ -690,6 +720,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_holds_sets_as_they_were_and_their_links),
         cmocka_unit_test(a_quiet_checkpoint_makes_no_link_anew),
         cmocka_unit_test(damaged_checkpoints_of_sets_are_refused_or_loaded_never_worse),
+        cmocka_unit_test(the_digest_of_a_set_covers_what_is_kept_of_each_vector),
         cmocka_unit_test(commands_without_memory_say_so_and_change_nothing),
         cmocka_unit_test(a_filter_never_leaves_out_what_there_is),
         cmocka_unit_test(an_element_is_its_own_nearest_with_score_1),
