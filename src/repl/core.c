@@ -255,6 +255,8 @@ int core_step(struct kith_core *core, struct raft_event *event, struct kith_core
                                         .role = role,
                                         .role_changed = role != core->role};
     core->role = role;
+    if (update->role_changed && role == KITH_CORE_LEADER)
+        core->own_first_index = core->last_index + 1; /* before what this step appends */
     if (u.flags & ((RAFT_UPDATE_CURRENT_TERM) | (RAFT_UPDATE_VOTED_FOR)))
         update->save_state = true;
     if (u.flags & (RAFT_UPDATE_MESSAGES))

@@ -24,9 +24,10 @@ struct kith_core {
     size_t messages_capacity;
     void *batch; /* payload copies of the last receive */
 
-    uint64_t truncations; /* issued in updates of this run */
-    uint64_t last_index;  /* of the log as the driver knows it */
-    bool snapshot_held;   /* an installation runs; metadata below */
+    uint64_t truncations;     /* issued in updates of this run */
+    uint64_t last_index;      /* of the log as the driver knows it */
+    uint64_t own_first_index; /* a leader's: entries from here on are of its own term */
+    bool snapshot_held;       /* an installation runs; metadata below */
     struct raft_snapshot_metadata held;
     struct kith_core_snapshot install;
     void *install_configuration;

@@ -123,6 +123,13 @@ static void put_rest(struct kith_buf *out, const struct kith_frame *f)
         kith_buf_append_varint(out, f->stream_end.index);
         kith_buf_append_u64(out, (uint64_t)f->stream_end.status);
         break;
+    case KITH_FRAME_REMOVED:
+        kith_buf_append_varint(out, f->removed.configuration_index);
+        break;
+    case KITH_FRAME_ABOUT:
+        kith_buf_append_slice(out, f->about.client_address);
+        kith_buf_append_slice(out, f->about.version);
+        break;
     }
 }
 
@@ -301,6 +308,13 @@ static int get_rest(struct kith_reader *r, struct kith_frame *f)
     case KITH_FRAME_STREAM_END:
         f->stream_end.index = kith_reader_varint(r);
         f->stream_end.status = (int64_t)kith_reader_u64(r);
+        break;
+    case KITH_FRAME_REMOVED:
+        f->removed.configuration_index = kith_reader_varint(r);
+        break;
+    case KITH_FRAME_ABOUT:
+        f->about.client_address = get_address(r);
+        f->about.version = get_address(r);
         break;
     default:
         return KITH_EVERSION;

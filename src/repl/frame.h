@@ -25,6 +25,8 @@ enum kith_frame_kind {
     KITH_FRAME_STREAM_WANT,  /* follower to leader: send it from this offset on; also how far it has come */
     KITH_FRAME_STREAM_DATA,
     KITH_FRAME_STREAM_END, /* either side: given up; or from the follower: complete and checked */
+    KITH_FRAME_REMOVED,    /* member to one that asks for votes and is none any more: it stops asking */
+    KITH_FRAME_ABOUT,      /* to every member, now and then: what it is to know about the sender */
 };
 
 /* What to do with a member. On the wire: never renumber. */
@@ -87,6 +89,13 @@ struct kith_frame {
             uint64_t index;
             int64_t status; /* KITH_OK from the follower: complete */
         } stream_end;
+        struct {
+            uint64_t configuration_index; /* of the committed configuration that knows it not */
+        } removed;
+        struct {
+            struct kith_slice client_address; /* "host:port"; both at most KITH_FRAME_ADDRESS_MAX */
+            struct kith_slice version;        /* of the program, for people; borrowed */
+        } about;
     };
 };
 

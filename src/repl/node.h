@@ -72,6 +72,9 @@ struct kith_node_options {
                                         can join */
     uint64_t join_group; /* not 0: a new folder founds no group, but takes this one's identity (what a member
                                         answered: kith_node_group_id) and waits for its leader */
+    const char *client_address; /* where clients reach this node, for redirects and lists; NULL: not told */
+    const char *version;        /* of the program, told to the other members; NULL: "" */
+    bool wants_vote; /* as a standby that has never been more: asks to be promoted once it is caught up */
     struct kith_transport transport;    /* copied; send NULL: no peer is ever reached */
     unsigned election_ms, heartbeat_ms; /* 0: 300, 50 */
     unsigned leader_wait_ms;   /* how long writes and reads wait for a leader to be known; 0: 3,000 */
@@ -134,6 +137,7 @@ int64_t kith_node_lag_ms(const struct kith_node *node);
 struct kith_node_member {
     uint64_t id;
     char address[256];
+    char client_address[128], version[32]; /* "" when not heard yet */
     enum kith_core_member_role role;
     bool self, leader;
     uint64_t match_index;               /* on the leader: what it is known to have; else 0 */

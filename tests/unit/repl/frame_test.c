@@ -15,12 +15,12 @@
 
 enum { ROUNDS = 300, ENTRIES = 40, SEED = 20261120 };
 
-static const uint8_t kinds[] = {KITH_CORE_APPEND,       KITH_CORE_APPEND_RESULT,  KITH_CORE_VOTE,
-                                KITH_CORE_VOTE_RESULT,  KITH_CORE_INSTALL,        KITH_CORE_TIMEOUT_NOW,
-                                KITH_FRAME_PROBE,       KITH_FRAME_PROBE_RESULT,  KITH_FRAME_READ,
-                                KITH_FRAME_READ_RESULT, KITH_FRAME_FORWARD,       KITH_FRAME_FORWARD_REFUSED,
-                                KITH_FRAME_CHANGE,      KITH_FRAME_CHANGE_RESULT, KITH_FRAME_STREAM_OFFER,
-                                KITH_FRAME_STREAM_WANT, KITH_FRAME_STREAM_DATA,   KITH_FRAME_STREAM_END};
+static const uint8_t kinds[] = {
+    KITH_CORE_APPEND,       KITH_CORE_APPEND_RESULT,  KITH_CORE_VOTE,          KITH_CORE_VOTE_RESULT,
+    KITH_CORE_INSTALL,      KITH_CORE_TIMEOUT_NOW,    KITH_FRAME_PROBE,        KITH_FRAME_PROBE_RESULT,
+    KITH_FRAME_READ,        KITH_FRAME_READ_RESULT,   KITH_FRAME_FORWARD,      KITH_FRAME_FORWARD_REFUSED,
+    KITH_FRAME_CHANGE,      KITH_FRAME_CHANGE_RESULT, KITH_FRAME_STREAM_OFFER, KITH_FRAME_STREAM_WANT,
+    KITH_FRAME_STREAM_DATA, KITH_FRAME_STREAM_END,    KITH_FRAME_REMOVED,      KITH_FRAME_ABOUT};
 enum { KINDS = sizeof kinds };
 
 struct maker {
@@ -143,6 +143,13 @@ static void make_rest(struct maker *m, struct kith_frame *f)
         f->stream_end.index = number(m);
         f->stream_end.status = (int64_t)number(m);
         break;
+    case KITH_FRAME_REMOVED:
+        f->removed.configuration_index = number(m);
+        break;
+    case KITH_FRAME_ABOUT:
+        f->about.client_address = bytes(m, KITH_FRAME_ADDRESS_MAX);
+        f->about.version = bytes(m, KITH_FRAME_ADDRESS_MAX);
+        break;
     }
 }
 
@@ -261,6 +268,13 @@ static void same_rest(const struct kith_frame *a, const struct kith_frame *b)
     case KITH_FRAME_STREAM_END:
         assert_true(a->stream_end.index == b->stream_end.index &&
                     a->stream_end.status == b->stream_end.status);
+        break;
+    case KITH_FRAME_REMOVED:
+        assert_true(a->removed.configuration_index == b->removed.configuration_index);
+        break;
+    case KITH_FRAME_ABOUT:
+        same_slice(a->about.client_address, b->about.client_address);
+        same_slice(a->about.version, b->about.version);
         break;
     }
 }
