@@ -99,10 +99,19 @@ static void keep_residual(struct kith_hnsw *h, uint32_t slot, const float *rotat
     set_scale(h, slot, step > 0 ? square_of_residual(h, code, values) : 0);
 }
 
+/* Exact, in whatever order: squares of halves up to 2 are whole multiples of 2^-48, and their sum is small. So it is the
+ * same on every machine, as what is kept must be. */
 static void set_f16_scale(struct kith_hnsw *h, uint32_t slot)
 {
     const uint16_t *row = row_at(h, slot);
-    set_scale(h, slot, (double)h->kernels->dot_f16(row, row, h->options.dim));
+    double square = 0;
+    float block[128];
+    for (uint32_t at = 0, count; at < h->options.dim; at += count) {
+        count = h->options.dim - at < 128 ? h->options.dim - at : 128;
+        h->kernels->from_f16(row + at, block, count);
+        square += h->kernels->sum_squares(block, count);
+    }
+    set_scale(h, slot, square);
 }
 
 void hnsw_keep(struct kith_hnsw *h, uint32_t slot, const float *vector, const float *unit,

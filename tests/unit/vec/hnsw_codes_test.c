@@ -1,6 +1,7 @@
 /* Every kind of code with every kept copy and metric, against distances taken in double from the vectors as given. */
 #include "failing_malloc.h"
 #include "vec/hnsw.h"
+#include "vec/kernels.h"
 #include "vectors.h"
 
 #include <float.h>
@@ -309,6 +310,46 @@ static void every_kind_is_restored_as_it_was(void **state)
     }
 }
 
+/* Nodes of one cluster may have different processors, and are compared by these bytes. */
+static void every_kernel_keeps_the_same_bytes(void **state)
+{
+    static const uint32_t dims[] = {3, 33, 128, 700};
+    for (int run = 0; run < KINDS * METRICS * 4; run++) {
+        uint32_t dim = dims[run / KINDS / METRICS], slot;
+        float *rows = test_clusters(40, dim, 5, 7);
+        struct kith_hnsw *first = NULL;
+        for (int level = KITH_KERNEL_SCALAR; level <= KITH_KERNEL_AVX512_BF16; level++) {
+            struct kith_hnsw_options options = {.dim = dim,
+                                                .codes = kinds[run % KINDS].codes,
+                                                .keep = kinds[run % KINDS].keep,
+                                                .metric = metrics[run / KINDS % METRICS],
+                                                .seed = 5,
+                                                .kernel_max = level};
+            struct kith_hnsw *h;
+            bool has_form = options.codes == KITH_HNSW_I4 || options.codes == KITH_HNSW_BIN;
+            assert_int_equal(kith_hnsw_open(&h, &options), KITH_OK);
+            for (uint32_t i = 0; i < 40; i++) {
+                assert_int_equal(kith_hnsw_add(h, rows + i * dim, 0, i, &slot), KITH_OK);
+                if (!first)
+                    continue;
+                struct kith_slice a = kith_hnsw_code(first, slot, NULL), b = kith_hnsw_code(h, slot, NULL);
+                assert_memory_equal(a.data, b.data, a.length);
+                a = kith_hnsw_kept(first, slot);
+                b = kith_hnsw_kept(h, slot);
+                assert_memory_equal(a.data, b.data, a.length);
+                assert_true(kith_hnsw_norm(first, slot) == kith_hnsw_norm(h, slot));
+                assert_true(!has_form || kith_hnsw_form(first, slot) == kith_hnsw_form(h, slot));
+            }
+            if (first)
+                kith_hnsw_close(h);
+            else
+                first = h;
+        }
+        kith_hnsw_close(first);
+        free(rows);
+    }
+}
+
 static void extreme_values_are_ordered_and_never_nan(void **state)
 {
     enum { COUNT = 120, SMALL = 7 };
@@ -438,6 +479,7 @@ int main(void)
         cmocka_unit_test(vectors_come_back_as_well_as_they_are_kept),
         cmocka_unit_test(an_element_is_nearest_to_itself),
         cmocka_unit_test(every_kind_is_restored_as_it_was),
+        cmocka_unit_test(every_kernel_keeps_the_same_bytes),
         cmocka_unit_test(extreme_values_are_ordered_and_never_nan),
         cmocka_unit_test(equal_vectors_are_at_zero_by_l2_and_do_not_ruin_any_graph),
         cmocka_unit_test(inner_products_are_bounded_by_negative_distances),
