@@ -127,7 +127,9 @@ static void record_success(struct checkpoint_run *run)
     node->entries_since -= run->entries_since;
     node->checkpoint_not_before = 0;
     /* Only forgets terms of old entries; when memory is short the next checkpoint does it. */
-    if (kith_core_snapshot_taken(node->core, node->now_ms, &run->snapshot, 0, &update) != KITH_OK)
+    if (kith_core_snapshot_taken(node->core, node->now_ms, &run->snapshot, 0, &update) == KITH_OK)
+        node_carry_out(node, &update);
+    else
         KITH_WARN("the log's table of terms could not be shortened: out of memory");
 }
 

@@ -1,19 +1,37 @@
-/* Inside the node: what node.c and node_checkpoint.c share. */
+/* Inside the node: its state, and what its files share. */
 #ifndef KITH_REPL_NODE_INTERNAL_H
 #define KITH_REPL_NODE_INTERNAL_H
 
 #include "base/task.h"
 #include "repl/core.h"
+#include "repl/members.h"
 #include "repl/node.h"
 #include "store/store.h"
 
-/* A submitted entry: the log's record with what the caller wants to hear. */
+/* An entry of the log with, where it was submitted here, what the caller wants to hear. */
 struct node_entry {
-    struct kith_log_entry log; /* first: kith_log_entry_release frees the whole */
-    struct node_entry *next;   /* in the node's queue */
-    const struct kith_apply_hooks *hooks;
+    struct kith_log_entry log;            /* first: kith_log_entry_release frees the whole */
+    struct node_entry *next;              /* among the orphans */
+    const struct kith_apply_hooks *hooks; /* until done has run */
     void (*done)(void *context, int status);
     void *context;
+    uint64_t since_ms; /* when it was submitted here */
+};
+
+/* Entries [first, next) by index, in a ring: those that wait to be applied, and before them, in a group, the last that
+ * were, because a member that is a little behind will ask for them. */
+struct node_window {
+    struct node_entry **at;
+    size_t capacity; /* a power of two, or 0 */
+    uint64_t first, next;
+    size_t applied_bytes; /* of payloads, up to the applied index */
+};
+
+/* Entries that were made before the core knows of them, so that what it accepts needs no memory any more. */
+struct node_prepared {
+    struct node_entry **at;
+    size_t count, capacity;
+    uint64_t first_index;
 };
 
 struct checkpoint_run; /* node_checkpoint.c */
@@ -26,12 +44,21 @@ struct kith_node {
     struct kith_log *log;     /* NULL in memory */
     struct kith_core *core;
     struct kith_pool *keeper; /* one thread: checkpoints and deleting; NULL in memory */
+    uint64_t id;
     uint64_t now_ms;
 
-    struct node_entry *head, *tail; /* submitted, not yet applied, by index */
-    size_t waiting_entries, waiting_bytes;
+    struct node_window window;
+    struct node_prepared prepared;
+    struct node_entry *orphans;             /* no longer in the log; their dones are yet to run */
+    struct kith_frame_room room;            /* of the frame that came in last */
+    struct kith_core_entry *append_entries; /* of the append that goes out */
+    size_t append_capacity;
+    size_t waiting_bytes; /* of entries not yet applied */
     uint64_t applied_index, applied_term;
-    bool advancing, poll_now;
+    uint64_t truncations; /* asked for by the core in this run */
+    uint64_t core_not_before_ms;
+    uint64_t leader, leader_term; /* as last seen */
+    bool advancing, poll_now, in_group, closing;
     int failure;
     bool failed_in_apply; /* memory is not what the log says: no checkpoint of it either */
     struct kith_error failure_text;
@@ -43,6 +70,76 @@ struct kith_node {
     struct kith_node_status
         status; /* its checkpoint, recovery and time fields; the others are filled on request */
 };
+
+/* --- node_window.c --- */
+
+/* Room for one more; KITH_ENOMEM. */
+int node_window_reserve(struct node_window *window);
+/* Takes the entry over; room was reserved, and its index is window->next (or the window is empty). */
+void node_window_push(struct node_window *window, struct node_entry *entry);
+/* NULL when the window does not hold it. Borrowed. */
+struct node_entry *node_window_get(const struct node_window *window, uint64_t index);
+/* Lets go of the first, or gives the last away; the window is not empty. */
+void node_window_drop_first(struct node_window *window);
+struct node_entry *node_window_pop_last(struct node_window *window);
+void node_window_close(struct node_window *window);
+
+/* Makes an entry with a copy of the payload and one reference; NULL: no memory. */
+struct node_entry *node_entry_new(const struct kith_core_entry *from, uint64_t index);
+
+/* --- node_update.c: what the core asks for --- */
+
+/* Does all that the update asks for: state, log, messages, roles; then applies what is committed. Failures end in
+ * node_fail. After it the update's pointers are void. */
+void node_carry_out(struct kith_node *node, struct kith_core_update *update);
+/* Appends an entry here, on the leader: taken on success. As kith_core_submit. */
+int node_submit_entry(struct kith_node *node, struct node_entry *entry);
+/* Hands a message to the core, and carries out what comes of it. */
+void node_take_message(struct kith_node *node, const struct kith_core_message *message);
+/* Tells the core how far the log is on the disk, and applies what that commits. */
+void node_take_progress(struct kith_node *node);
+/* Lets the core's timer run when it is due. */
+void node_take_time(struct kith_node *node);
+
+/* --- node_apply.c --- */
+
+/* Applies what is committed, in order; after a failure everything that waits is told so. */
+void node_advance(struct kith_node *node);
+int node_apply(struct kith_node *node, enum kith_record_kind kind, uint64_t index, struct kith_slice payload,
+               const struct kith_apply_hooks *hooks);
+/* Nothing is written, sent or taken in any more. The first failure stays. */
+void node_fail(struct kith_node *node, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* --- node_send.c --- */
+
+void node_send(struct kith_node *node, uint64_t peer, const char *address, enum kith_lane lane,
+               const struct kith_frame *frame);
+void node_send_message(struct kith_node *node, const struct kith_core_message *message);
+/* An append whose entries are given, in as many frames as its size asks for. */
+void node_send_entries(struct kith_node *node, const struct kith_core_message *message);
+
+/* --- node_open.c --- */
+
+enum kith_log_sync node_sync_of(enum kith_durability durability);
+int node_open_in_memory(struct kith_node *node, struct kith_error *error);
+int node_open_folder(struct kith_node *node, struct kith_error *error);
+
+/* --- node_stream.c --- */
+
+/* Entries that are no longer in memory: read them from the log's segments off this thread, then node_send_entries.
+ * Copies what it needs of `message`. Dropping it is allowed: raft asks again. */
+void node_stream_append(struct kith_node *node, const struct kith_core_message *message);
+/* The core wants the peer to get a checkpoint: an INSTALL message that goes out. Called often; one stream runs. */
+void node_stream_offer(struct kith_node *node, const struct kith_core_message *message);
+/* An INSTALL frame or a frame of a stream has come. Once everything is there: node_take_message. */
+int node_stream_receive(struct kith_node *node, uint64_t peer, const char *address,
+                        const struct kith_frame *frame);
+/* update.install: drop the log, take the checkpoint that was received; later kith_core_installed. The window is empty
+ * by now. */
+void node_stream_install(struct kith_node *node, const struct kith_core_snapshot *snapshot);
+
+/* --- node_checkpoint.c --- */
 
 /* Starts one; returns as kith_node_checkpoint. */
 int node_checkpoint_start(struct kith_node *node, void (*done)(void *context, int status), void *context);

@@ -1,0 +1,125 @@
+/* From committed to applied, and what a failure does.
+ *
+ * A node whose disk or memory failed is dead to its peers: it sends nothing, takes no frame in and lets no timer of
+ * the core run, so that the others choose a leader without it, and what it may have lost is never asked of it. That is
+ * simpler than a leader that gives up its role, and as safe: raft must survive a node that stops at any point, and to
+ * the others this one has. What it still does is to serve what is in its memory: reads that need no leader, and a
+ * checkpoint when it was only the log that failed. */
+#include "base/log.h"
+#include "repl/node_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define CACHE_BYTES ((size_t)64 << 20)
+
+void node_fail(struct kith_node *node, int status, const char *format, ...)
+{
+    char what[256];
+    va_list arguments;
+    if (node->failure != KITH_OK)
+        return;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    node->failure = status;
+    kith_error_set(&node->failure_text, status,
+                   "%s (%s): writes are refused until the server is started again", what,
+                   kith_status_text(status));
+    KITH_ERROR("%s", node->failure_text.text);
+}
+
+int node_apply(struct kith_node *node, enum kith_record_kind kind, uint64_t index, struct kith_slice payload,
+               const struct kith_apply_hooks *hooks)
+{
+    struct kith_core_update update;
+    if (kind == KITH_RECORD_COMMAND)
+        return node->machine.apply(node->machine.context, payload, hooks);
+    if (kind != KITH_RECORD_CONFIGURATION)
+        return KITH_OK;
+    int status = kith_core_configuration_applied(node->core, node->now_ms, index, payload, &update);
+    if (status == KITH_OK)
+        node_carry_out(node, &update);
+    return status;
+}
+
+/* Whoever can reach nobody has no member to keep entries for. */
+static void trim_cache(struct kith_node *node)
+{
+    struct node_window *window = &node->window;
+    size_t limit = node->options.transport.send ? CACHE_BYTES : 0;
+    while (window->first < window->next && window->first <= node->applied_index &&
+           (window->applied_bytes > limit || !limit)) {
+        window->applied_bytes -= node_window_get(window, window->first)->log.payload.length;
+        node_window_drop_first(window);
+    }
+}
+
+static void apply_entry(struct kith_node *node, struct node_entry *entry)
+{
+    uint64_t index = entry->log.index;
+    struct kith_slice payload = kith_buf_slice(&entry->log.payload);
+    int status = node_apply(node, entry->log.kind, index, payload, entry->hooks);
+    if (status < 0) {
+        node->failed_in_apply = true;
+        node_fail(node, status, "entry %" PRIu64 " could not be applied", index);
+    }
+    void (*done)(void *, int) = entry->done;
+    void *context = entry->context;
+    entry->done = NULL;
+    entry->hooks = NULL;
+    node->applied_index = index;
+    node->applied_term = entry->log.term;
+    node->waiting_bytes -= payload.length;
+    node->window.applied_bytes += payload.length;
+    trim_cache(node);
+    if (done)
+        done(context, status < 0 ? status : KITH_OK);
+}
+
+/* What waits will not be applied in this run. */
+static void give_up(struct kith_node *node)
+{
+    struct node_window *window = &node->window;
+    while (window->first < window->next) {
+        struct node_entry *entry = node_window_get(window, window->first);
+        void (*done)(void *, int) = entry->done;
+        void *context = entry->context;
+        if (window->first > node->applied_index)
+            node->waiting_bytes -= entry->log.payload.length;
+        node_window_drop_first(window);
+        if (done)
+            done(context, node->failure != KITH_OK ? node->failure : KITH_EUNKNOWN);
+    }
+    window->applied_bytes = 0;
+}
+
+static void finish_orphan(struct kith_node *node)
+{
+    struct node_entry *entry = node->orphans;
+    void (*done)(void *, int) = entry->done;
+    void *context = entry->context;
+    node->orphans = entry->next;
+    kith_log_entry_release(&entry->log);
+    done(context, KITH_EUNKNOWN);
+}
+
+void node_advance(struct kith_node *node)
+{
+    struct node_entry *entry;
+    if (node->advancing)
+        return;
+    node->advancing = true;
+    for (;;) {
+        if (node->orphans)
+            finish_orphan(node);
+        else if (node->failure == KITH_OK && node->applied_index < kith_core_commit_index(node->core) &&
+                 (entry = node_window_get(&node->window, node->applied_index + 1)))
+            apply_entry(node, entry);
+        else
+            break;
+    }
+    if (node->failure != KITH_OK || node->closing)
+        give_up(node);
+    node->advancing = false;
+}
