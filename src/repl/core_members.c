@@ -59,6 +59,15 @@ bool kith_core_has_committed_own(const struct kith_core *core)
     return core->raft.state == RAFT_LEADER && core->raft.commit_index >= core->own_first_index;
 }
 
+bool kith_core_is_alone(const struct kith_core *core)
+{
+    const struct raft_configuration *configuration = &core->raft.configuration;
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].role == RAFT_VOTER && configuration->servers[i].id != core->raft.id)
+            return false;
+    return core->raft.state == RAFT_LEADER;
+}
+
 bool kith_core_is_transferring(const struct kith_core *core)
 {
     return core->raft.state == RAFT_LEADER && core->raft.leader_state.transferee != 0;

@@ -33,6 +33,8 @@ uint64_t kith_core_leader(const struct kith_core *core, const char **address);
 /* This leader has committed an entry of its own term. Before that it may neither change the group (two leaders'
  * changes could pass each other by: Ongaro's note to raft-dev of July 2015) nor serve a linearizable read. */
 bool kith_core_has_committed_own(const struct kith_core *core);
+/* This node leads, and is the only voter. */
+bool kith_core_is_alone(const struct kith_core *core);
 /* A transfer of leadership runs; submit answers KITH_EAGAIN until it has ended. */
 bool kith_core_is_transferring(const struct kith_core *core);
 /* The voter that has most of the log beside this leader; 0: there is none. */

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "repl/node_internal.h"
+#include "repl/node_members.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -80,6 +81,8 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
     if (status != KITH_OK)
         return status;
     node->now_ms = clock_ms(node);
+    if (node_members_receive(node, peer, address, &decoded))
+        return KITH_OK;
     if (decoded.kind <= KITH_CORE_TIMEOUT_NOW && decoded.kind != KITH_CORE_INSTALL) {
         decoded.raft.peer = peer;
         decoded.raft.peer_address = address;
@@ -95,6 +98,7 @@ void kith_node_poll(struct kith_node *node)
     node->poll_now = false;
     node_take_progress(node);
     node_take_time(node);
+    node_members_poll(node);
     trim_terms(node);
     if (node->log) {
         node_checkpoint_advance(node);
@@ -106,11 +110,15 @@ int64_t kith_node_timeout_ms(const struct kith_node *node)
 {
     if (node->poll_now || node_checkpoint_is_ready(node) || node_checkpoint_is_due(node))
         return 0;
-    uint64_t at = node->failure == KITH_OK ? kith_core_timeout_at(node->core) : UINT64_MAX;
-    if (at == UINT64_MAX)
-        return -1;
+    bool waits = node->failure == KITH_OK && !node->removed;
+    uint64_t at = waits ? kith_core_timeout_at(node->core) : UINT64_MAX;
     if (at < node->core_not_before_ms)
         at = node->core_not_before_ms;
+    uint64_t members_at = node_members_due_ms(node);
+    if (members_at < at)
+        at = members_at;
+    if (at == UINT64_MAX)
+        return -1;
     uint64_t now = clock_ms(node);
     return at > now ? (int64_t)(at - now) : 0;
 }
@@ -141,6 +149,7 @@ uint64_t kith_node_group_id(const struct kith_node *node)
 static void node_free(struct kith_node *node)
 {
     node_window_close(&node->window);
+    node_members_close(node);
     free(node->prepared.at);
     free(node->append_entries);
     kith_frame_room_close(&node->room);
@@ -178,6 +187,8 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
     }
     if (status == KITH_OK)
         status = in_memory ? node_open_in_memory(node, error) : node_open_folder(node, error);
+    if (status == KITH_OK && (status = node_members_open(node)) != KITH_OK)
+        kith_error_set(error, status, "out of memory");
     if (status != KITH_OK) {
         node_free(node);
         return status;

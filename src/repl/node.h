@@ -67,7 +67,7 @@ struct kith_node_options {
     uint64_t queue_bytes;     /* entries that may wait for the disk before submit blocks; 0: 256 MiB */
     bool no_final_checkpoint; /* kith_node_close leaves the log for the next start to replay */
 
-    /* --- the group --- */
+    /* --- the group; texts are borrowed for the node's life --- */
     const char *address; /* where peers reach this node, "host:port"; NULL: "local", a group that nobody
                                         can join */
     uint64_t join_group; /* not 0: a new folder founds no group, but takes this one's identity (what a member
@@ -128,6 +128,9 @@ int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const str
  * was acknowledged before this call, anywhere in the group, is in the state. KITH_EAGAIN in done: no leader in time.
  * Negative: KITH_ENOMEM, KITH_ECLOSED. One probe serves all reads between two polls. */
 int kith_node_read(struct kith_node *node, void (*done)(void *context, int status), void *context);
+
+/* Nobody else votes: what this node has is the truth, and kith_node_read would say so at once. */
+bool kith_node_is_alone(const struct kith_node *node);
 
 /* Upper bound of how old this node's state is, in ms; 0 on a leader of one; -1: unknown (no leader was heard yet). */
 int64_t kith_node_lag_ms(const struct kith_node *node);

@@ -59,6 +59,8 @@ struct kith_node {
     uint64_t core_not_before_ms;
     uint64_t leader, leader_term; /* as last seen */
     bool advancing, poll_now, in_group, closing;
+    bool removed; /* from the group, by what a member said: it stands for no election any more */
+    struct node_members *members; /* node_members.h */
     int failure;
     bool failed_in_apply; /* memory is not what the log says: no checkpoint of it either */
     struct kith_error failure_text;

@@ -287,7 +287,7 @@ void node_take_progress(struct kith_node *node)
 void node_take_time(struct kith_node *node)
 {
     struct kith_core_update update;
-    if (node->failure != KITH_OK || node->now_ms < kith_core_timeout_at(node->core) ||
+    if (node->failure != KITH_OK || node->removed || node->now_ms < kith_core_timeout_at(node->core) ||
         node->now_ms < node->core_not_before_ms)
         return;
     node->core_not_before_ms =
