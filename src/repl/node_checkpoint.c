@@ -5,6 +5,7 @@
 #include "repl/node_internal.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -13,7 +14,8 @@ enum {
     ON_THE_WAY_BYTES = 4 << 20, /* yielded, not yet written */
     ENTRIES_MAX = 4000000,      /* in the log: recovery holds 40 bytes for each */
 };
-#define DEFAULT_LOG_BYTES ((uint64_t)64 << 20)
+#define DEFAULT_LOG_BYTES  ((uint64_t)64 << 20)
+#define DEFAULT_KEEP_BYTES ((uint64_t)256 << 20)
 
 struct checkpoint_run {
     struct kith_node *node;
@@ -28,6 +30,7 @@ struct checkpoint_run {
     uint64_t log_bytes_since, entries_since; /* of the node, at the start */
     uint64_t started_ns;
     uint64_t file_bytes;
+    uint64_t keep_from;                      /* the first entry that stays in the log */
     struct kith_task finish_task, trim_task; /* here, so that an end needs no memory */
 };
 
@@ -92,7 +95,7 @@ static void trim(struct kith_task *task)
     struct checkpoint_run *run = run_of_trim(task);
     struct kith_node *node = run->node;
     int status = kith_store_trim_checkpoints(node->options.fs, node->options.dir, run->info.index);
-    int log_status = kith_log_trim(node->log, run->info.index);
+    int log_status = kith_log_trim(node->log, run->keep_from - 1);
     if (status != KITH_OK || log_status != KITH_OK)
         KITH_WARN("%s: files that the checkpoint of entry %" PRIu64 " covers could not be deleted: %s",
                   node->options.dir, run->info.index,
@@ -114,11 +117,37 @@ static void trimmed(struct kith_task *task)
     free_run(run);
 }
 
+/* The core and the log let go of the same entries: what the core believes that it can send must be there. */
+static void forget_entries(struct checkpoint_run *run)
+{
+    struct kith_node *node = run->node;
+    struct kith_core_update update;
+    uint64_t keep_bytes = node->options.keep_log_bytes ? node->options.keep_log_bytes : DEFAULT_KEEP_BYTES;
+    uint64_t from = run->info.index + 1;
+    if (node->in_group && !node->log_lacks_entries)
+        from = kith_log_keep_from(node->log, run->info.index, keep_bytes);
+    uint64_t trailing = run->info.index + 1 - from;
+    if (trailing > UINT_MAX) {
+        trailing = 0;
+        from = run->info.index + 1;
+    }
+    run->keep_from = 1; /* nothing goes yet; when memory is short the next checkpoint does it */
+    if (kith_core_snapshot_taken(node->core, node->now_ms, &run->snapshot, (unsigned)trailing, &update) !=
+        KITH_OK) {
+        KITH_WARN("the log's table of terms could not be shortened: out of memory");
+        return;
+    }
+    if (kith_core_snapshot_index(node->core) == run->info.index) {
+        run->keep_from = from;
+        node->log_lacks_entries = false;
+    }
+    node_carry_out(node, &update);
+}
+
 static void record_success(struct checkpoint_run *run)
 {
     struct kith_node *node = run->node;
     struct kith_node_status *s = &node->status;
-    struct kith_core_update update;
     s->checkpoints_done++;
     s->checkpoint_index = run->info.index;
     s->checkpoint_file_bytes = run->file_bytes;
@@ -126,11 +155,7 @@ static void record_success(struct checkpoint_run *run)
     node->log_bytes_since -= run->log_bytes_since;
     node->entries_since -= run->entries_since;
     node->checkpoint_not_before = 0;
-    /* Only forgets terms of old entries; when memory is short the next checkpoint does it. */
-    if (kith_core_snapshot_taken(node->core, node->now_ms, &run->snapshot, 0, &update) == KITH_OK)
-        node_carry_out(node, &update);
-    else
-        KITH_WARN("the log's table of terms could not be shortened: out of memory");
+    forget_entries(run);
 }
 
 static void record_failure(struct checkpoint_run *run, int status)

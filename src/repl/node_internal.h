@@ -66,6 +66,7 @@ struct kith_node {
     struct kith_error failure_text;
 
     uint64_t log_bytes_since, entries_since; /* the newest checkpoint */
+    bool log_lacks_entries; /* that the core would send: the next checkpoint makes it forget all before it */
     uint64_t checkpoint_not_before;          /* log_bytes_since at which the next automatic one may start */
     struct checkpoint_run *run;
     size_t keeper_tasks; /* submitted, not yet drained */

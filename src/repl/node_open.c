@@ -37,15 +37,19 @@ static const char *address_of(const struct kith_node *node)
 struct survey {
     struct kith_node *node;
     uint64_t covered; /* by the checkpoint */
-    uint64_t term;    /* the highest seen */
+    uint64_t
+        first; /* of the entries that the core has; at or below `covered` it has them for members behind */
+    uint64_t term; /* the highest seen */
     uint64_t bytes;
     /* Where truncations began, in their order; then, of each, the least of it and those behind it. */
     uint64_t *truncations;
     size_t truncation_count, truncation_capacity;
 };
 
-static int note_truncation(struct survey *s, uint64_t from)
+static int note_truncation(struct survey *s, uint64_t from, bool everything)
 {
+    if (everything || from < s->first)
+        s->first = from;
     if (s->truncation_count == s->truncation_capacity) {
         size_t capacity = s->truncation_capacity ? s->truncation_capacity * 2 : 16;
         void *larger = realloc(s->truncations, capacity * sizeof *s->truncations);
@@ -55,7 +59,7 @@ static int note_truncation(struct survey *s, uint64_t from)
         s->truncation_capacity = capacity;
     }
     s->truncations[s->truncation_count++] = from;
-    kith_core_load_truncate(s->node->core, from > s->covered ? from - s->covered - 1 : 0);
+    kith_core_load_truncate(s->node->core, everything ? 0 : from - s->first);
     return KITH_OK;
 }
 
@@ -65,11 +69,12 @@ static int survey_record(void *context, const struct kith_record *record)
     struct kith_core *core = s->node->core;
     if (record->term > s->term)
         s->term = record->term;
-    if (record->kind == KITH_RECORD_TRUNCATE)
-        return note_truncation(s, record->index);
-    if (record->index <= s->covered)
-        return KITH_OK;
-    s->bytes += kith_record_bytes(record->payload.length);
+    if (record->kind == KITH_RECORD_TRUNCATE || record->kind == KITH_RECORD_RESET)
+        return note_truncation(s, record->index, record->kind == KITH_RECORD_RESET);
+    if (kith_core_loaded_count(core) == 0)
+        s->first = record->index;
+    if (record->index > s->covered)
+        s->bytes += kith_record_bytes(record->payload.length);
     return kith_core_load_entry(core, record->term, (enum kith_entry_kind)record->kind, record->payload);
 }
 
@@ -109,7 +114,7 @@ static int replay_record(void *context, const struct kith_record *record)
     struct replay *r = context;
     struct kith_node *node = r->node;
     const struct survey *s = r->survey;
-    if (record->kind == KITH_RECORD_TRUNCATE) {
+    if (record->kind == KITH_RECORD_TRUNCATE || record->kind == KITH_RECORD_RESET) {
         r->truncations++;
         return KITH_OK;
     }
@@ -216,7 +221,8 @@ int node_open_in_memory(struct kith_node *node, struct kith_error *error)
     return KITH_OK;
 }
 
-static int start_core(struct kith_node *node, struct kith_state *state, struct kith_error *error)
+static int start_core(struct kith_node *node, const struct survey *survey, struct kith_state *state,
+                      struct kith_error *error)
 {
     const struct kith_store_found *found = kith_store_get_found(node->store);
     struct kith_core_update update;
@@ -228,7 +234,7 @@ static int start_core(struct kith_node *node, struct kith_state *state, struct k
                                                .configuration_index = found->checkpoint.configuration_index,
                                                .configuration = found->checkpoint.configuration};
         start.snapshot = &snapshot;
-        start.first_index = snapshot.index + 1;
+        start.first_index = survey->first;
     }
     int status = kith_core_start(node->core, node->now_ms, &start, &update);
     if (status != KITH_OK)
@@ -258,10 +264,12 @@ static int open_log(struct kith_node *node, struct kith_error *error)
 }
 
 /* What a crash between a checkpoint and its tidying up left behind. The checkpoint was read completely by
- * now. */
+ * now. What the core knows the terms of stays while there is anyone who may ask for it. */
 static void remove_covered(struct kith_node *node, uint64_t index)
 {
     int status = kith_store_trim_checkpoints(node->options.fs, node->options.dir, index);
+    if (kith_core_member_count(node->core) > 1)
+        index = kith_store_get_found(node->store)->first_index - 1;
     if (status == KITH_OK)
         status = kith_log_trim(node->log, index);
     if (status != KITH_OK)
@@ -297,6 +305,10 @@ static int read_folder(struct kith_node *node, struct survey *survey, struct kit
                        struct kith_state *state, struct kith_error *error)
 {
     int status = kith_store_read_log(node->store, survey_record, survey, error);
+    if (survey->first + kith_core_loaded_count(node->core) <= survey->covered) {
+        kith_core_load_truncate(node->core, 0); /* the log ends before the checkpoint */
+        survey->first = survey->covered + 1;
+    }
     if (status == KITH_OK)
         status = check_terms(node, survey, error);
     if (status == KITH_OK)
@@ -304,7 +316,7 @@ static int read_folder(struct kith_node *node, struct survey *survey, struct kit
     if (status == KITH_OK)
         status = found_group(node, first, error);
     if (status == KITH_OK)
-        status = start_core(node, state, error);
+        status = start_core(node, survey, state, error);
     if (status != KITH_OK)
         return status;
     struct replay replay = {
@@ -349,6 +361,7 @@ int node_open_folder(struct kith_node *node, struct kith_error *error)
     const struct kith_store_found *found = kith_store_get_found(node->store);
     struct kith_state state = found->state;
     struct survey survey = {.node = node, .covered = found->has_checkpoint ? found->checkpoint.index : 0};
+    survey.first = survey.covered + 1;
     status = open_core(node, state.node_id);
     if (status != KITH_OK)
         return kith_error_set(error, status, "%s", kith_status_text(status));

@@ -104,15 +104,16 @@ static void check_log(struct check *c)
             c->folder.segments[0].first_index, c->covered + 1);
         start = 0;
     }
-    if (start > 0)
+    size_t first = kith_folder_kept(&c->folder, (size_t)start);
+    if (first > 0)
         say(c, KITH_STORE_NOTE,
-            "%s: %ld log segments that the checkpoint covers are left over; recovery skips them", c->dir,
-            start);
+            "%s: %zu log segments that the checkpoint covers are left over; recovery skips them", c->dir,
+            first);
     struct kith_error why;
     struct kith_folder_walk walk = {
         .fs = c->fs, .dir = c->dir, .folder = &c->folder, .folder_id = c->state.folder_id};
-    int status = kith_folder_walk(&walk, (size_t)start, &why);
-    c->result->segments = c->folder.segment_count - (size_t)start;
+    int status = kith_folder_walk(&walk, first, (size_t)start, &why);
+    c->result->segments = c->folder.segment_count - first;
     c->result->records = walk.records;
     c->result->log_bytes = walk.bytes;
     c->result->last_index = walk.next_index - 1;
@@ -123,6 +124,9 @@ static void check_log(struct check *c)
     say(c, KITH_STORE_FINE,
         "%s: %" PRIu64 " log segments, %" PRIu64 " records, %" PRIu64 " bytes, last entry %" PRIu64, c->dir,
         c->result->segments, walk.records, walk.bytes, walk.next_index - 1);
+    if (walk.base_index > c->covered + 1)
+        say(c, KITH_STORE_PROBLEM, "%s: the log begins behind entry %" PRIu64 ", whose checkpoint is missing",
+            c->dir, walk.base_index - 1);
     c->result->cut_bytes = walk.cut_bytes;
     if (walk.cut_bytes)
         say(c, KITH_STORE_NOTE,
@@ -158,6 +162,9 @@ int kith_store_check(struct kith_fs *fs, const char *dir,
         check_checkpoint(&c, c.folder.checkpoints[i]);
     if (c.has_state)
         check_log(&c);
+    if (c.folder.received_count)
+        say(&c, KITH_STORE_NOTE,
+            "%s: a checkpoint of the leader (received-...) waits; the next start takes or removes it", dir);
     if (c.folder.temporary_count)
         say(&c, KITH_STORE_NOTE, "%s: %zu unfinished files (*.tmp); the next start removes them", dir,
             c.folder.temporary_count);

@@ -1,7 +1,9 @@
 /* The names in a data folder, its lock, and the walk over its segments. */
 #include "store/folder.h"
 
+#include "base/log.h"
 #include "store/checkpoint.h"
+#include "store/incoming.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,7 +15,7 @@ static bool is_temporary(const char *name)
     size_t length = strlen(name);
     return length > 4 && strcmp(name + length - 4, ".tmp") == 0 &&
            (strncmp(name, "log-", 4) == 0 || strncmp(name, "checkpoint-", 11) == 0 ||
-            strncmp(name, "state-", 6) == 0);
+            strncmp(name, "state-", 6) == 0 || strncmp(name, "incoming-", 9) == 0);
 }
 
 static bool is_known(const char *name)
@@ -29,6 +31,16 @@ static void *grow(void *array, size_t count, size_t element_bytes)
     return realloc(array, (count ? count * 2 : 1) * element_bytes);
 }
 
+static int note_index(uint64_t **list, size_t *count, uint64_t index)
+{
+    void *larger = grow(*list, *count, sizeof **list);
+    if (!larger)
+        return KITH_ENOMEM;
+    *list = larger;
+    (*list)[(*count)++] = index;
+    return KITH_OK;
+}
+
 static int note_name(void *context, const char *name)
 {
     struct kith_folder *f = context;
@@ -40,11 +52,9 @@ static int note_name(void *context, const char *name)
         f->segments = larger;
         f->segments[f->segment_count++] = (struct kith_log_segment){.sequence = a, .first_index = b};
     } else if (kith_checkpoint_parse_name(name, &a)) {
-        void *larger = grow(f->checkpoints, f->checkpoint_count, sizeof *f->checkpoints);
-        if (!larger)
-            return KITH_ENOMEM;
-        f->checkpoints = larger;
-        f->checkpoints[f->checkpoint_count++] = a;
+        return note_index(&f->checkpoints, &f->checkpoint_count, a);
+    } else if (kith_incoming_parse_name(name, &a)) {
+        return note_index(&f->received, &f->received_count, a);
     } else if (is_temporary(name)) {
         f->temporary_count++;
     } else if (!is_known(name)) {
@@ -78,6 +88,8 @@ int kith_folder_open(struct kith_folder *out, struct kith_fs *fs, const char *di
         qsort(f.segments, f.segment_count, sizeof *f.segments, by_sequence);
     if (f.checkpoint_count)
         qsort(f.checkpoints, f.checkpoint_count, sizeof *f.checkpoints, by_number);
+    if (f.received_count)
+        qsort(f.received, f.received_count, sizeof *f.received, by_number);
     *out = f;
     return KITH_OK;
 }
@@ -86,6 +98,7 @@ void kith_folder_close(struct kith_folder *folder)
 {
     free(folder->segments);
     free(folder->checkpoints);
+    free(folder->received);
     *folder = (struct kith_folder){0};
 }
 
@@ -124,6 +137,13 @@ long kith_folder_start(const struct kith_folder *folder, uint64_t next_index)
         if (folder->segments[i - 1].first_index <= next_index)
             return (long)(i - 1);
     return -1;
+}
+
+size_t kith_folder_kept(const struct kith_folder *folder, size_t start)
+{
+    while (start > 0 && folder->segments[start - 1].sequence + 1 == folder->segments[start].sequence)
+        start--;
+    return start;
 }
 
 /* Who wrote the lock file: a number of a process, for the message only. */
@@ -183,19 +203,35 @@ static int bad_segment(struct kith_error *error, int status, const char *dir, co
 }
 
 /* Checks that the record is the next one, and moves walk->next_index. */
-static bool is_next(struct kith_folder_walk *walk, const struct kith_record *record)
+static bool is_next(struct kith_folder_walk *walk, struct kith_log_segment *segment,
+                    const struct kith_record *record)
 {
-    if (record->kind == KITH_RECORD_TRUNCATE) {
-        if (record->index > walk->next_index || record->index == 0)
-            return false;
-        walk->next_index = record->index;
-        return true;
-    }
-    return record->index == walk->next_index++;
+    if (record->kind != KITH_RECORD_TRUNCATE && record->kind != KITH_RECORD_RESET)
+        return record->index == walk->next_index++;
+    bool reset = record->kind == KITH_RECORD_RESET;
+    if (record->index == 0 || (!reset && record->index > walk->next_index))
+        return false;
+    segment->takes_back = true;
+    if (record->index < segment->least_index)
+        segment->least_index = record->index;
+    if (reset || record->index < walk->first_index)
+        walk->first_index = record->index;
+    if (reset)
+        walk->base_index = record->index;
+    walk->next_index = record->index;
+    return true;
 }
 
-static int walk_records(struct kith_folder_walk *walk, struct kith_segment_reader *reader, const char *name,
-                        struct kith_error *error)
+static int cannot_apply(struct kith_folder_walk *walk, const char *name, const struct kith_record *record,
+                        int status, struct kith_error *error)
+{
+    walk->refused = true;
+    return kith_error_set(error, status, "%s/%s, offset %" PRIu64 ": entry %" PRIu64 " cannot be applied: %s",
+                          walk->dir, name, record->offset, record->index, kith_status_text(status));
+}
+
+static int walk_records(struct kith_folder_walk *walk, struct kith_segment_reader *reader,
+                        struct kith_log_segment *segment, const char *name, struct kith_error *error)
 {
     struct kith_record record;
     struct kith_error why;
@@ -208,7 +244,7 @@ static int walk_records(struct kith_folder_walk *walk, struct kith_segment_reade
             return bad_segment(error, status, walk->dir, name, reader->offset, why.text);
         if (status == 0)
             break;
-        if (!is_next(walk, &record)) {
+        if (!is_next(walk, segment, &record)) {
             snprintf(text, sizeof text, "damaged: entry %" PRIu64 " where %" PRIu64 " belongs", record.index,
                      expected);
             return bad_segment(error, KITH_ECORRUPT, walk->dir, name, offset, text);
@@ -216,9 +252,7 @@ static int walk_records(struct kith_folder_walk *walk, struct kith_segment_reade
         walk->records++;
         status = walk->visit ? walk->visit(walk->context, &record) : KITH_OK;
         if (status != KITH_OK)
-            return kith_error_set(error, status,
-                                  "%s/%s, offset %" PRIu64 ": entry %" PRIu64 " cannot be applied: %s",
-                                  walk->dir, name, offset, record.index, kith_status_text(status));
+            return cannot_apply(walk, name, &record, status, error);
     }
     walk->bytes += reader->offset;
     return KITH_OK;
@@ -226,7 +260,7 @@ static int walk_records(struct kith_folder_walk *walk, struct kith_segment_reade
 
 static int walk_segment(struct kith_folder_walk *walk, size_t i, struct kith_error *error)
 {
-    const struct kith_log_segment *segment = &walk->folder->segments[i];
+    struct kith_log_segment *segment = &walk->folder->segments[i];
     struct kith_segment_reader reader;
     struct kith_file *file;
     struct kith_error why;
@@ -249,10 +283,11 @@ static int walk_segment(struct kith_folder_walk *walk, size_t i, struct kith_err
         status = bad_segment(error, KITH_ECORRUPT, walk->dir, name, 0,
                              "this segment was given another one's name");
     else
-        status = walk_records(walk, &reader, name, error);
+        status = walk_records(walk, &reader, segment, name, error);
     if (status == KITH_OK && !last && reader.end != KITH_SEGMENT_SEALED && reader.end != KITH_SEGMENT_EXACT)
         status = bad_segment(error, KITH_ECORRUPT, walk->dir, name, reader.offset,
                              "damaged: the segment ends here, but it is not the last one");
+    segment->bytes = reader.offset;
     walk->cut_offset = reader.offset + (reader.end == KITH_SEGMENT_SEALED ? KITH_RECORD_HEADER_BYTES : 0);
     walk->cut_bytes = reader.end == KITH_SEGMENT_TORN ? reader.torn_bytes : 0;
     kith_segment_reader_close(&reader);
@@ -260,28 +295,60 @@ static int walk_segment(struct kith_folder_walk *walk, size_t i, struct kith_err
     return status;
 }
 
-int kith_folder_walk(struct kith_folder_walk *walk, size_t start, struct kith_error *error)
+/* Whether segment i goes on where the one before it ended. */
+static int check_chain(struct kith_folder_walk *walk, size_t i, struct kith_error *error)
 {
     const struct kith_log_segment *segments = walk->folder->segments;
-    walk->records = walk->bytes = walk->cut_bytes = 0;
-    walk->next_index = segments[start].first_index;
-    for (size_t i = start; i < walk->folder->segment_count; i++) {
-        if (i > start && segments[i].sequence != segments[i - 1].sequence + 1)
-            return kith_error_set(error, KITH_ECORRUPT,
-                                  "%s: log segment number %" PRIu64
-                                  " is missing. Nothing was changed. Put it back, or "
-                                  "restore the folder from a copy",
-                                  walk->dir, segments[i - 1].sequence + 1);
-        if (segments[i].first_index != walk->next_index)
-            return kith_error_set(
-                error, KITH_ECORRUPT,
-                "%s: the log segment before number %" PRIu64 " ends with entry %" PRIu64
-                ", this one begins with %" PRIu64 ". Nothing was changed. Restore the folder from a "
-                "copy",
-                walk->dir, segments[i].sequence, walk->next_index - 1, segments[i].first_index);
-        int status = walk_segment(walk, i, error);
-        if (status != KITH_OK)
-            return status;
-    }
+    if (segments[i].sequence != segments[i - 1].sequence + 1)
+        return kith_error_set(error, KITH_ECORRUPT,
+                              "%s: log segment number %" PRIu64
+                              " is missing. Nothing was changed. Put it back, or "
+                              "restore the folder from a copy",
+                              walk->dir, segments[i - 1].sequence + 1);
+    if (segments[i].first_index != walk->next_index)
+        return kith_error_set(error, KITH_ECORRUPT,
+                              "%s: the log segment before number %" PRIu64 " ends with entry %" PRIu64
+                              ", this one begins with %" PRIu64
+                              ". Nothing was changed. Restore the folder from a "
+                              "copy",
+                              walk->dir, segments[i].sequence, walk->next_index - 1, segments[i].first_index);
     return KITH_OK;
+}
+
+/* The walk begins anew with segment i; whoever listens is told. */
+static int begin_at(struct kith_folder_walk *walk, size_t i, bool anew, struct kith_error *error)
+{
+    struct kith_record reset = {.kind = KITH_RECORD_RESET, .index = walk->folder->segments[i].first_index};
+    walk->next_index = walk->first_index = reset.index;
+    int status = anew && walk->visit ? walk->visit(walk->context, &reset) : KITH_OK;
+    return status == KITH_OK ? KITH_OK : cannot_apply(walk, "log", &reset, status, error);
+}
+
+int kith_folder_walk(struct kith_folder_walk *walk, size_t first, size_t start, struct kith_error *error)
+{
+    struct kith_log_segment *segments = walk->folder->segments;
+    struct kith_error why = {""};
+    int status = begin_at(walk, first, false, error);
+    walk->records = walk->bytes = walk->cut_bytes = walk->base_index = 0;
+    walk->refused = false;
+    for (size_t i = first; i < walk->folder->segment_count && status == KITH_OK; i++) {
+        bool needed = i >= start;
+        segments[i].least_index = segments[i].first_index;
+        segments[i].takes_back = false;
+        status = i > first ? check_chain(walk, i, &why) : KITH_OK;
+        if (status != KITH_OK && i == start) /* what was kept before it does not lead up to it */
+            status = begin_at(walk, i, true, &why);
+        if (status == KITH_OK)
+            status = walk_segment(walk, i, &why);
+        if (status == KITH_OK || needed || walk->refused || status == KITH_ENOMEM) {
+            if (status != KITH_OK && error)
+                *error = why;
+            continue;
+        }
+        KITH_WARN("%s. It is not needed here: the checkpoint covers it", why.text);
+        i = start - 1;
+        walk->next_index = 0; /* so that the chain breaks there */
+        status = KITH_OK;
+    }
+    return status;
 }

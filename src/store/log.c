@@ -35,8 +35,10 @@ struct kith_log {
     size_t queued_entries, queued_bytes; /* in the list or being written */
     bool idle, closing, flush_wanted, must_sync;
     enum kith_log_sync sync;
-    uint64_t appended;   /* last index queued */
-    _Atomic int failure; /* written under the mutex */
+    uint64_t appended;                              /* last index queued */
+    uint64_t first_index;                           /* of the entries there are */
+    uint64_t asked_truncations, listed_truncations; /* queued so far; of which `segments` knows */
+    _Atomic int failure;                            /* written under the mutex */
     struct kith_error failure_text;
     struct kith_log_segment *segments; /* on the disk, oldest first; the last is the current one */
     size_t segment_count, segment_capacity;
@@ -50,6 +52,9 @@ struct kith_log {
     struct kith_file *file;
     uint64_t sequence, asked_for, salt, file_bytes, offset, synced_offset;
     uint64_t written_index, written_truncations;
+    uint64_t reset_index; /* what the last reset has left begins here; 0: not since account() told */
+    uint64_t least_index; /* of the current segment: see kith_log_segment */
+    bool takes_back;
     uint64_t last_sync_ns;
     int status; /* of its work: after the first failure nothing is written */
     char *staging;
@@ -68,6 +73,11 @@ void kith_log_entry_release(struct kith_log_entry *entry)
 static uint64_t now_ns(const struct kith_log *log)
 {
     return kith_clock_monotonic_ns(&log->options.clock);
+}
+
+static bool takes_back(enum kith_record_kind kind)
+{
+    return kind == KITH_RECORD_TRUNCATE || kind == KITH_RECORD_RESET;
 }
 
 static void path_of(const struct kith_log *log, char out[4096], const char *name)
@@ -90,6 +100,8 @@ static int take_segment(struct kith_log *log, uint64_t first_index, uint64_t nee
     log->salt = segment.salt;
     log->file_bytes = segment.bytes;
     log->offset = log->synced_offset = KITH_SEGMENT_HEADER_BYTES;
+    log->least_index = first_index;
+    log->takes_back = false;
     return KITH_OK;
 }
 
@@ -105,6 +117,29 @@ static int list_segment(struct kith_log *log, struct kith_log_segment segment)
     }
     log->segments[log->segment_count++] = segment;
     return KITH_OK;
+}
+
+static struct kith_log_segment fresh_segment(const struct kith_log *log, uint64_t first_index)
+{
+    return (struct kith_log_segment){.sequence = log->sequence,
+                                     .first_index = first_index,
+                                     .bytes = KITH_SEGMENT_HEADER_BYTES,
+                                     .least_index = first_index};
+}
+
+/* With the mutex held: what readers may know of the current segment, up to `bytes` of it. */
+static void tell_segment(struct kith_log *log, uint64_t bytes)
+{
+    struct kith_log_segment *current = &log->segments[log->segment_count - 1];
+    current->bytes = bytes;
+    current->least_index = log->least_index;
+    current->takes_back = log->takes_back;
+    log->listed_truncations = log->written_truncations;
+    if (log->reset_index)
+        log->first_index = log->reset_index;
+    else if (log->first_index > log->least_index)
+        log->first_index = log->least_index;
+    log->reset_index = 0;
 }
 
 /* --- writing (log thread) --- */
@@ -187,16 +222,30 @@ static int roll(struct kith_log *log, uint64_t next_index, uint64_t term, uint64
     int status = seal_segment(log, next_index, term);
     if (status != KITH_OK)
         return status;
-    uint64_t sealed_bytes = log->offset;
+    pthread_mutex_lock(&log->mutex);
+    tell_segment(log, log->offset);
+    pthread_mutex_unlock(&log->mutex);
     status = take_segment(log, next_index, need);
     if (status != KITH_OK)
         return status;
     pthread_mutex_lock(&log->mutex);
-    log->segments[log->segment_count - 1].bytes = sealed_bytes;
-    status =
-        list_segment(log, (struct kith_log_segment){log->sequence, next_index, KITH_SEGMENT_HEADER_BYTES});
+    status = list_segment(log, fresh_segment(log, next_index));
     pthread_mutex_unlock(&log->mutex);
     return status;
+}
+
+/* A record that makes others void was written. A reset's segment ends here, so that all that it made void can go. */
+static int note_taken_back(struct kith_log *log, const struct kith_log_entry *entry)
+{
+    log->written_index = entry->index - 1;
+    log->written_truncations++;
+    log->takes_back = true;
+    if (log->least_index > entry->index)
+        log->least_index = entry->index;
+    if (entry->kind != KITH_RECORD_RESET)
+        return KITH_OK;
+    log->reset_index = entry->index;
+    return roll(log, entry->index, entry->term, 0);
 }
 
 static int write_entry(struct kith_log *log, const struct kith_log_entry *entry)
@@ -217,12 +266,12 @@ static int write_entry(struct kith_log *log, const struct kith_log_entry *entry)
         log->asked_for = log->sequence + 1; /* once: when it fails, the roll tries again and tells */
         kith_segment_maker_prepare(log->maker, log->asked_for);
     }
-    if (status == KITH_OK) {
-        bool truncates = entry->kind == KITH_RECORD_TRUNCATE;
-        log->written_index = truncates ? entry->index - 1 : entry->index;
-        log->written_truncations += truncates;
-    }
-    return status;
+    if (status != KITH_OK)
+        return status;
+    if (takes_back(entry->kind))
+        return note_taken_back(log, entry);
+    log->written_index = entry->index;
+    return KITH_OK;
 }
 
 static void fail(struct kith_log *log, int status)
@@ -257,7 +306,7 @@ static void account(struct kith_log *log, size_t entries, size_t bytes)
     log->queued_bytes -= bytes;
     log->groups++;
     log->bytes += bytes;
-    log->segments[log->segment_count - 1].bytes = log->offset;
+    tell_segment(log, log->offset - log->staged);
     pthread_cond_broadcast(&log->moved);
     pthread_mutex_unlock(&log->mutex);
 }
@@ -421,6 +470,7 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
     log->sync = options->sync;
     log->sequence = options->next_sequence - 1;
     log->appended = log->written_index = options->next_index - 1;
+    log->first_index = options->first_index ? options->first_index : 1;
     atomic_init(&log->written, options->next_index - 1);
     atomic_init(&log->synced, options->next_index - 1);
     log->last_sync_ns = now_ns(log);
@@ -443,8 +493,7 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
     if (status == KITH_OK)
         status = take_segment(log, options->next_index, 0);
     if (status == KITH_OK)
-        status = list_segment(
-            log, (struct kith_log_segment){log->sequence, options->next_index, KITH_SEGMENT_HEADER_BYTES});
+        status = list_segment(log, fresh_segment(log, options->next_index));
     if (status == KITH_OK && !options->manual && pthread_create(&log->thread, NULL, log_thread, log) != 0)
         status = KITH_EAGAIN;
     if (status != KITH_OK) {
@@ -484,9 +533,12 @@ void kith_log_append(struct kith_log *log, struct kith_log_entry *entry)
     pthread_mutex_lock(&log->mutex);
     while (log->queued_bytes > log->options.queue_bytes && log->failure == KITH_OK && !log->options.manual)
         pthread_cond_wait(&log->moved, &log->mutex);
-    bool truncates = entry->kind == KITH_RECORD_TRUNCATE;
-    KITH_ASSERT(truncates ? entry->index <= log->appended + 1 : entry->index == log->appended + 1);
-    log->appended = truncates ? entry->index - 1 : entry->index;
+    bool back = takes_back(entry->kind);
+    KITH_ASSERT(entry->kind == KITH_RECORD_RESET
+                    ? entry->index > 0
+                    : entry->index == log->appended + 1 || (back && entry->index <= log->appended));
+    log->appended = back ? entry->index - 1 : entry->index;
+    log->asked_truncations += back;
     if (log->tail)
         log->tail->next = entry;
     else
@@ -570,6 +622,17 @@ int kith_log_flush(struct kith_log *log)
     return status;
 }
 
+/* With the mutex held. The oldest segment need not have the least entry: a later one may have taken back more. */
+static void note_trimmed(struct kith_log *log)
+{
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < log->segment_count; i++)
+        if (log->segments[i].least_index < least)
+            least = log->segments[i].least_index;
+    if (log->first_index < least)
+        log->first_index = least;
+}
+
 int kith_log_trim(struct kith_log *log, uint64_t index)
 {
     int status = KITH_OK;
@@ -596,7 +659,79 @@ int kith_log_trim(struct kith_log *log, uint64_t index)
         pthread_mutex_lock(&log->mutex);
         log->segment_count--;
         memmove(log->segments, log->segments + 1, log->segment_count * sizeof *log->segments);
+        note_trimmed(log);
         pthread_mutex_unlock(&log->mutex);
     }
     return status;
+}
+
+/* --- what is kept, and where it lies --- */
+
+uint64_t kith_log_keep_from(struct kith_log *log, uint64_t index, uint64_t bytes)
+{
+    pthread_mutex_lock(&log->mutex);
+    size_t i = log->segment_count;
+    while (i > 1 && log->segments[i - 1].first_index > index + 1)
+        i--;
+    uint64_t from = index + 1;
+    if (i) { /* the segment that recovery begins with stays in any case */
+        from = log->segments[--i].first_index;
+        for (; i > 0 && from > log->first_index && log->segments[i - 1].bytes <= bytes; i--) {
+            bytes -= log->segments[i - 1].bytes;
+            if (log->segments[i - 1].least_index < from)
+                from = log->segments[i - 1].least_index;
+        }
+    }
+    if (from < log->first_index)
+        from = log->first_index;
+    pthread_mutex_unlock(&log->mutex);
+    return from < index + 1 ? from : index + 1;
+}
+
+uint64_t kith_log_first_index(struct kith_log *log)
+{
+    pthread_mutex_lock(&log->mutex);
+    uint64_t first = log->first_index;
+    pthread_mutex_unlock(&log->mutex);
+    return first;
+}
+
+/* An entry lies in the last segment that begins with it or before it, or takes back entries from there on. */
+static int find(const struct kith_log *log, uint64_t index, struct kith_log_place *out)
+{
+    uint64_t below = UINT64_MAX;
+    if (log->asked_truncations != log->listed_truncations)
+        return KITH_EAGAIN;
+    if (index < log->first_index || index > log->written)
+        return KITH_ENOENT;
+    for (size_t i = log->segment_count; i > 0; i--) {
+        const struct kith_log_segment *segment = &log->segments[i - 1];
+        if (segment->least_index <= index) {
+            *out = (struct kith_log_place){.fs = log->options.fs,
+                                           .dir = log->options.dir,
+                                           .segment = *segment,
+                                           .below = below,
+                                           .truncations = log->asked_truncations};
+            return KITH_OK;
+        }
+        if (segment->least_index < below)
+            below = segment->least_index;
+    }
+    return KITH_ENOENT;
+}
+
+int kith_log_find(struct kith_log *log, uint64_t index, struct kith_log_place *out)
+{
+    pthread_mutex_lock(&log->mutex);
+    int status = find(log, index, out);
+    pthread_mutex_unlock(&log->mutex);
+    return status;
+}
+
+bool kith_log_is_place(struct kith_log *log, const struct kith_log_place *place)
+{
+    pthread_mutex_lock(&log->mutex);
+    bool is = log->asked_truncations == place->truncations;
+    pthread_mutex_unlock(&log->mutex);
+    return is;
 }

@@ -35,9 +35,12 @@ void kith_log_entry_release(struct kith_log_entry *entry);
 
 struct kith_log;
 
-/* A segment that is on the disk already. */
+/* A segment on the disk. */
 struct kith_log_segment {
-    uint64_t sequence, first_index, bytes;
+    uint64_t sequence, first_index;
+    uint64_t bytes;       /* that were written */
+    uint64_t least_index; /* first_index, or less: to where it takes entries of earlier segments back */
+    bool takes_back;      /* it holds a record that makes others void */
 };
 
 struct kith_log_options {
@@ -45,6 +48,7 @@ struct kith_log_options {
     const char *dir; /* borrowed until close, like fs */
     uint64_t folder_id;
     uint64_t next_sequence, next_index; /* of the segment that open makes */
+    uint64_t first_index;   /* the least entry that the old segments hold; next_index: none. 0 counts as 1 */
     uint64_t segment_bytes; /* as long as records fit; a longer record gets a segment of its own */
     uint64_t queue_bytes;   /* append blocks while more than this waits */
     enum kith_log_sync sync;
@@ -67,8 +71,8 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
  * any. */
 int kith_log_close(struct kith_log *log);
 
-/* Queues the entry; one reference moves to the log. Indexes follow on each other, but for
- * KITH_RECORD_TRUNCATE, whose index is the next entry's. Blocks while the queue is full. After a failure
+/* Queues the entry; one reference moves to the log. Indexes follow on each other, but for KITH_RECORD_TRUNCATE and
+ * KITH_RECORD_RESET, whose index is the next entry's; both count as truncations. A reset ends its segment. Blocks while the queue is full. After a failure
  * entries are dropped. */
 void kith_log_append(struct kith_log *log, struct kith_log_entry *entry);
 
@@ -104,5 +108,26 @@ int kith_log_flush(struct kith_log *log);
 /* Deletes the segments that hold nothing above `index`, never the current one. From any one thread at a time.
  * Returns the first failure; what could not be deleted stays on the list. */
 int kith_log_trim(struct kith_log *log, uint64_t index);
+
+/* The first entry that stays when `index` is covered by a checkpoint and about `bytes` of what lies before it are to be
+ * kept all the same: for kith_log_trim(log, it - 1). At most index + 1. */
+uint64_t kith_log_keep_from(struct kith_log *log, uint64_t index, uint64_t bytes);
+/* The first entry there is: what a reset or trimming has left. */
+uint64_t kith_log_first_index(struct kith_log *log);
+
+/* --- for log_reader.c --- */
+
+/* Where an entry lies. */
+struct kith_log_place {
+    struct kith_fs *fs;
+    const char *dir; /* borrowed */
+    struct kith_log_segment segment;
+    uint64_t below;       /* entries from here on lie in later segments, or not in the log */
+    uint64_t truncations; /* asked for so far: see kith_log_is_place */
+};
+/* KITH_ENOENT: not in the log, or not written yet. KITH_EAGAIN: a truncation waits to be written. */
+int kith_log_find(struct kith_log *log, uint64_t index, struct kith_log_place *out);
+/* Whether nothing was taken back since. */
+bool kith_log_is_place(struct kith_log *log, const struct kith_log_place *place);
 
 #endif

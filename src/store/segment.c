@@ -9,7 +9,7 @@
 
 static const char magic[8] = {'K', 'I', 'T', 'H', 'L', 'O', 'G', '\n'};
 
-enum { VERSION = 1, HEADER_USED = 56, WINDOW_BYTES = 1 << 20 };
+enum { VERSION = 2, HEADER_SEED = 1, HEADER_USED = 56, WINDOW_BYTES = 1 << 20 };
 
 static uint32_t record_seed(uint64_t salt, uint64_t offset)
 {
@@ -52,7 +52,7 @@ void kith_segment_encode_header(char out[KITH_SEGMENT_HEADER_BYTES], const struc
     kith_put_u64(out + 24, header->sequence);
     kith_put_u64(out + 32, header->salt);
     kith_put_u64(out + 40, (uint64_t)header->created_ms);
-    kith_put_u32(out + HEADER_USED - 4, kith_crc32c(VERSION, out, HEADER_USED - 4));
+    kith_put_u32(out + HEADER_USED - 4, kith_crc32c(HEADER_SEED, out, HEADER_USED - 4));
 }
 
 static int decode_header(struct kith_segment_header *header, const char *page, struct kith_error *error)
@@ -63,7 +63,7 @@ static int decode_header(struct kith_segment_header *header, const char *page, s
         return kith_error_set(error, KITH_EVERSION,
                               "written by a newer version of Kith (log format %u, this one reads %d)",
                               kith_get_u32(page + 8), VERSION);
-    if (kith_get_u32(page + HEADER_USED - 4) != kith_crc32c(VERSION, page, HEADER_USED - 4))
+    if (kith_get_u32(page + HEADER_USED - 4) != kith_crc32c(HEADER_SEED, page, HEADER_USED - 4))
         return kith_error_set(error, KITH_ECORRUPT, "the segment's header does not match its checksum");
     header->folder_id = kith_get_u64(page + 16);
     header->sequence = kith_get_u64(page + 24);
@@ -135,7 +135,7 @@ static int read_record(struct kith_segment_reader *r, uint64_t offset, struct ki
     if (status != KITH_OK)
         return status;
     uint32_t length = kith_get_u32(h + 4), kind = kith_get_u32(h + 28);
-    if (kind < KITH_RECORD_COMMAND || kind > KITH_RECORD_SEAL || length > KITH_RECORD_PAYLOAD_MAX ||
+    if (kind < KITH_RECORD_COMMAND || kind > KITH_RECORD_RESET || length > KITH_RECORD_PAYLOAD_MAX ||
         length > r->size - offset - KITH_RECORD_HEADER_BYTES)
         return 0;
     status = look(r, offset, KITH_RECORD_HEADER_BYTES + (size_t)length, &h);

@@ -33,6 +33,9 @@ enum kith_record_kind {
     KITH_RECORD_CONFIGURATION = 3, /* payload: raft_configuration_encode */
     KITH_RECORD_TRUNCATE = 4,      /* entries from `index` on are void; the next entry is `index` */
     KITH_RECORD_SEAL = 5, /* the segment is complete; `index` is the next entry's, in the next segment */
+    KITH_RECORD_RESET =
+        6, /* everything before is void, also what lies in earlier segments; the next entry is `index`,
+                              behind the checkpoint of entry index - 1, whose term is `term` */
 };
 
 struct kith_record {

@@ -5,6 +5,7 @@
 #include "base/os.h"
 #include "base/random.h"
 #include "store/folder.h"
+#include "store/incoming.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -57,6 +58,34 @@ static int found_new(struct kith_store *store, const struct kith_store_options *
     state->node_id = kith_splitmix64(&seed);
     state->node_id = state->node_id >> 1 | 1; /* never 0, and fits a signed number */
     return kith_state_save(state, store->fs, store->dir, error);
+}
+
+/* A checkpoint of the leader that was complete before the last end: it counts when the log says that it begins behind
+ * it, else the leader sends it again. A log that cannot be read is for read_log to tell of: nothing is changed then. */
+static int settle_received(struct kith_store *store, struct kith_error *error)
+{
+    struct kith_folder *folder = &store->folder;
+    struct kith_folder_walk walk = {
+        .fs = store->fs, .dir = store->dir, .folder = folder, .folder_id = store->found.state.folder_id};
+    int status = KITH_OK;
+    if (!folder->received_count)
+        return KITH_OK;
+    if (folder->segment_count) {
+        size_t first = kith_folder_kept(folder, folder->segment_count - 1);
+        if (kith_folder_walk(&walk, first, first, NULL) != KITH_OK)
+            return KITH_OK;
+    }
+    for (size_t i = 0; i < folder->received_count && status == KITH_OK; i++)
+        status = walk.base_index == folder->received[i] + 1
+                     ? kith_incoming_take(store->fs, store->dir, folder->received[i])
+                     : kith_incoming_drop(store->fs, store->dir, folder->received[i]);
+    kith_folder_close(folder);
+    if (status == KITH_OK)
+        status = kith_folder_open(folder, store->fs, store->dir);
+    if (status != KITH_OK)
+        return kith_error_set(error, status, "the folder %s cannot be tidied: %s", store->dir,
+                              kith_status_text(status));
+    return KITH_OK;
 }
 
 static int read_state(struct kith_store *store, const struct kith_store_options *options,
@@ -153,6 +182,8 @@ int kith_store_open(struct kith_store **out, const struct kith_store_options *op
     if (status == KITH_OK)
         status = read_state(store, options, error);
     if (status == KITH_OK)
+        status = settle_received(store, error);
+    if (status == KITH_OK)
         status = read_checkpoint_header(store, error);
     if (status != KITH_OK) {
         kith_store_close(store);
@@ -216,6 +247,7 @@ int kith_store_read_log(struct kith_store *store,
                                             .visit = visit,
                                             .context = context};
     store->found.last_index = covered;
+    store->found.first_index = covered + 1;
     if (!store->folder.segment_count)
         return KITH_OK;
     long start = kith_folder_start(&store->folder, covered + 1);
@@ -226,11 +258,22 @@ int kith_store_read_log(struct kith_store *store,
             " and those behind it are needed. Nothing was changed. Put the missing log segments back, "
             "or restore the folder from a copy",
             store->dir, store->folder.segments[0].first_index, covered + 1);
-    int status = kith_folder_walk(&store->walk, (size_t)start, error);
+    int status =
+        kith_folder_walk(&store->walk, kith_folder_kept(&store->folder, (size_t)start), (size_t)start, error);
     if (status != KITH_OK)
         return status;
+    if (store->walk.base_index > covered + 1)
+        return kith_error_set(
+            error, KITH_ECORRUPT,
+            "%s: the log begins behind entry %" PRIu64
+            ", whose checkpoint is missing. Nothing was changed. Put it back, or restore the "
+            "folder from a copy",
+            store->dir, store->walk.base_index - 1);
     if (store->walk.next_index - 1 > covered)
         store->found.last_index = store->walk.next_index - 1;
+    store->found.first_index = store->walk.next_index == store->found.last_index + 1
+                                   ? store->walk.first_index
+                                   : store->found.last_index + 1;
     store->found.log_bytes = store->walk.bytes;
     store->found.cut_bytes = store->walk.cut_bytes;
     return KITH_OK;
@@ -271,6 +314,7 @@ int kith_store_open_log(struct kith_store *store, struct kith_log **out, struct 
     options->dir = store->dir;
     options->folder_id = store->found.state.folder_id;
     options->next_index = store->found.last_index + 1;
+    options->first_index = store->found.first_index;
     options->next_sequence =
         folder->segment_count ? folder->segments[folder->segment_count - 1].sequence + 1 : 1;
     if (folder->segment_count) {

@@ -4,6 +4,7 @@
  *     state-1, state-2          term, vote, identity: state.h
  *     log-SEQUENCE-FIRST        the log's segments: segment.h, log.h
  *     checkpoint-INDEX          the state machine at INDEX: checkpoint.h
+ *     received-INDEX            a leader's checkpoint that waits for the log's reset: incoming.h
  *     *.tmp                     unfinished; removed at the next open
  *
  * Recovery reads the newest checkpoint, then the log from the segment on that holds the entry behind it. It
@@ -28,6 +29,7 @@ struct kith_store_found {
     uint64_t log_bytes;  /* read */
     uint64_t cut_bytes;  /* of an unfinished write at the end */
     size_t segment_count;
+    uint64_t first_index; /* of the entries that are there, kept ones included; last_index + 1: none */
 };
 
 struct kith_store_options {
@@ -55,7 +57,8 @@ int kith_store_read_checkpoint(struct kith_store *store, int (*take)(void *conte
                                void *context, struct kith_error *error);
 
 /* All records from the start of recovery on, truncations included, in order; checks everything. Records at or
- * below the checkpoint's index may come first. Changes nothing on the disk. A non-zero result of visit ends
+ * below the checkpoint's index may come first: what is kept for members that are behind. A KITH_RECORD_RESET, from the
+ * log or where what was kept does not lead up to the rest, makes all before it void. Changes nothing on the disk. A non-zero result of visit ends
  * it and is returned. May be called again. */
 int kith_store_read_log(struct kith_store *store,
                         int (*visit)(void *context, const struct kith_record *record), void *context,
