@@ -1,7 +1,8 @@
 /* What replacing every element does to an index, and deleting every one: recall beside that of an index built anew from
  * the same rows, time a change, and memory, by the index's own count and as the system sees it.
  *
- *     bench/churn FOLDER SET [steps=10] [fresh=1] [rows=0] [queries=2000] [codes=i8|f32|bin] [keep=default|none]
+ *     bench/churn FOLDER SET [steps=10] [fresh=1] [rows=0] [queries=2000] [codes=i8|i4|bin|f16|bf16|f32]
+ *                [keep=none|residual|f16|f32] [metric=cosine|ip|l2] [layout=compact|spread]
  *
  * The rows are shuffled and cut into steps + 1 parts. All but the last part are added. Each step deletes one of the
  * parts that were there at the start, settles, adds the part that is out (the first step the last part, then what the
@@ -29,6 +30,7 @@ struct churn {
     uint32_t *order, *slot_of_row;
     uint32_t part, steps;
     struct kith_hnsw_options options;
+    enum bench_metric metric;
     struct kith_hnsw *h;
     double worst[EFFORTS]; /* recall lost against the fresh index, at most */
     size_t resident;       /* of all but the index */
@@ -88,8 +90,8 @@ static void measure(const struct churn *c, struct kith_hnsw *h, double recall[EF
             int count = kith_hnsw_search(h, &query, hits, NULL);
             for (int i = 0; i < count; i++) {
                 const float *row = matrix_row(&c->base, (uint32_t)kith_hnsw_user(h, hits[i].slot));
-                right += bench_distance(BENCH_COSINE, vector, row, c->base.dim) <=
-                         c->bounds[q] + bench_slack(BENCH_COSINE, c->bounds[q]);
+                right += bench_distance(c->metric, vector, row, c->base.dim) <=
+                         c->bounds[q] + bench_slack(c->metric, c->bounds[q]);
             }
         }
         recall[e] = (double)right / (double)(K * c->queries.rows);
@@ -112,7 +114,7 @@ static struct kith_hnsw *build_fresh(const struct churn *c)
 static void compare(struct churn *c, unsigned step, bool fresh)
 {
     double recall[EFFORTS], other[EFFORTS];
-    bench_bounds(BENCH_COSINE, &c->base, &c->queries, K, c->live, c->bounds);
+    bench_bounds(c->metric, &c->base, &c->queries, K, c->live, c->bounds);
     measure(c, c->h, recall);
     struct kith_hnsw *h = fresh ? build_fresh(c) : NULL;
     if (h)
@@ -199,38 +201,94 @@ static void shuffle(struct churn *c)
     }
 }
 
+/* Words that an option may have, and what they stand for. */
+struct word {
+    const char *word;
+    int number;
+};
+
+static const struct word codes[] = {{"codes=f32", KITH_HNSW_F32},
+                                    {"codes=f16", KITH_HNSW_F16},
+                                    {"codes=bf16", KITH_HNSW_BF16},
+                                    {"codes=i8", KITH_HNSW_I8},
+                                    {"codes=i4", KITH_HNSW_I4},
+                                    {"codes=bin", KITH_HNSW_BIN},
+                                    {0}};
+static const struct word keeps[] = {{"keep=none", KITH_HNSW_KEEP_NONE},
+                                    {"keep=residual", KITH_HNSW_KEEP_RESIDUAL},
+                                    {"keep=f16", KITH_HNSW_KEEP_F16},
+                                    {"keep=f32", KITH_HNSW_KEEP_F32},
+                                    {0}};
+static const struct word metrics[] = {
+    {"metric=cosine", BENCH_COSINE}, {"metric=ip", BENCH_INNER_PRODUCT}, {"metric=l2", BENCH_L2}, {0}};
+static const struct word layouts[] = {
+    {"layout=compact", KITH_HNSW_COMPACT}, {"layout=spread", KITH_HNSW_SPREAD}, {0}};
+
+static bool is_one_of(const struct word *words, const char *argument, int *number)
+{
+    for (; words->word; words++) {
+        if (strcmp(words->word, argument) == 0) {
+            *number = words->number;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool read_option(struct churn *c, const char *argument)
+{
+    int number;
+    if (is_one_of(codes, argument, &number))
+        c->options.codes = (enum kith_hnsw_codes)number;
+    else if (is_one_of(keeps, argument, &number))
+        c->options.keep = (enum kith_hnsw_keep)number;
+    else if (is_one_of(layouts, argument, &number))
+        c->options.layout = (enum kith_hnsw_layout)number;
+    else if (is_one_of(metrics, argument, &number))
+        c->metric = (enum bench_metric)number;
+    else
+        return false;
+    static const enum kith_hnsw_metric of[] = {KITH_HNSW_COSINE, KITH_HNSW_INNER_PRODUCT, KITH_HNSW_L2SQ};
+    c->options.metric = of[c->metric];
+    return true;
+}
+
+static int usage(const char *program)
+{
+    fprintf(stderr,
+            "usage: %s FOLDER SET [steps=10] [fresh=1] [rows=0] [queries=2000] [codes=] [keep=] [metric=] "
+            "[layout=]\n",
+            program);
+    return SKIPPED;
+}
+
 int main(int argc, char **argv)
 {
     struct churn c = {.steps = 10,
+                      .metric = BENCH_COSINE,
                       .options = {.codes = KITH_HNSW_I8, .metric = KITH_HNSW_COSINE, .seed = 42}};
     uint32_t rows = 0, queries = 2000, number;
     bool fresh = true;
-    if (argc < 3) {
-        fprintf(stderr,
-                "usage: %s FOLDER SET [steps=10] [fresh=1] [rows=0] [queries=2000] [codes=] [keep=]\n",
-                argv[0]);
-        return SKIPPED;
-    }
+    if (argc < 3)
+        return usage(argv[0]);
     for (int i = 3; i < argc; i++) {
         if (sscanf(argv[i], "steps=%u", &number) == 1)
             c.steps = number ? number : 1;
         else if (sscanf(argv[i], "fresh=%u", &number) == 1)
             fresh = number;
-        else if (!sscanf(argv[i], "rows=%u", &rows) && !sscanf(argv[i], "queries=%u", &queries)) {
-            c.options.codes = !strcmp(argv[i], "codes=f32")   ? KITH_HNSW_F32
-                              : !strcmp(argv[i], "codes=bin") ? KITH_HNSW_BIN
-                                                              : c.options.codes;
-            if (!strcmp(argv[i], "keep=none"))
-                c.options.keep = KITH_HNSW_KEEP_NONE;
-        }
+        else if (sscanf(argv[i], "rows=%u", &rows) != 1 && sscanf(argv[i], "queries=%u", &queries) != 1 &&
+                 !read_option(&c, argv[i]))
+            return usage(argv[0]);
     }
     if (!matrix_load(&c.base, argv[1], argv[2], "base", rows) ||
         !matrix_load(&c.queries, argv[1], argv[2], "query", queries)) {
         fprintf(stderr, "no data: %s/%s.*.u8bin.gz\n", argv[1], argv[2]);
         return SKIPPED;
     }
-    matrix_normalise(&c.base);
-    matrix_normalise(&c.queries);
+    if (c.metric == BENCH_COSINE) {
+        matrix_normalise(&c.base);
+        matrix_normalise(&c.queries);
+    }
     c.options.dim = c.base.dim;
     c.part = c.base.rows / (c.steps + 1);
     c.bounds = calloc(c.queries.rows, sizeof *c.bounds);
