@@ -1,9 +1,9 @@
 /* kith recall and kith bench vectors: ask the server every query of a file, for several EF, and compare the answers with
  * the exact ones. They differ in their defaults: bench asks over several connections, and shows the server's CPU. */
+#include "prog/kith_recall.h"
 #include "base/os.h"
 #include "prog/exact.h"
 #include "prog/kith_import.h"
-#include "prog/plot.h"
 #include "prog/rows.h"
 
 #include <errno.h>
@@ -13,7 +13,6 @@
 #include <string.h>
 
 enum {
-    EF_LIST_MAX = 32,
     K_DEFAULT = 10,
     K_MAX = 1000,
     CONNECTIONS_MAX = 64,
@@ -62,27 +61,15 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
-struct settings {
-    struct kith_options *options;
-    const char *key, *queries, *truth, *exact, *names, *svg, *csv, *load;
-    bool is_bench;
-    const char *against, *against_port; /* NULL: no other server */
-    char against_host[256];
-    enum kith_exact_metric metric;
-    unsigned long long k, limit, pipeline, threads, connections;
-    unsigned long long ef[EF_LIST_MAX];
-    size_t ef_count;
-    double min;
-};
-
-static void parse_ef_list(struct settings *s, char *arg, struct argp_state *state)
+static void parse_ef_list(struct kith_recall_settings *s, char *arg, struct argp_state *state)
 {
     char *rest = NULL;
     s->ef_count = 0;
     for (char *word = strtok_r(arg, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
-        if (s->ef_count == EF_LIST_MAX || !kith_import_parse_count(word, 1, 1000000, &s->ef[s->ef_count]))
+        if (s->ef_count == KITH_RECALL_EF_LIST_MAX ||
+            !kith_import_parse_count(word, 1, 1000000, &s->ef[s->ef_count]))
             argp_error(state, "--ef: '%s': up to %d numbers from 1 to 1000000, with commas", word,
-                       EF_LIST_MAX);
+                       KITH_RECALL_EF_LIST_MAX);
         s->ef_count++;
     }
     if (!s->ef_count)
@@ -90,7 +77,7 @@ static void parse_ef_list(struct settings *s, char *arg, struct argp_state *stat
 }
 
 /* HOST:PORT, where the host may hold colons itself. */
-static void parse_against(struct settings *s, const char *arg, struct argp_state *state)
+static void parse_against(struct kith_recall_settings *s, const char *arg, struct argp_state *state)
 {
     const char *colon = strrchr(arg, ':');
     bool plain = strcspn(arg, "\"\\,<>& \t\r\n") == strlen(arg);
@@ -104,7 +91,7 @@ static void parse_against(struct settings *s, const char *arg, struct argp_state
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
-    struct settings *s = state->input;
+    struct kith_recall_settings *s = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = s->options;
@@ -201,7 +188,7 @@ static const struct argp argp = {
 
 /* What one run holds. */
 struct job {
-    const struct settings *settings;
+    const struct kith_recall_settings *settings;
     struct kith_client *clients[CONNECTIONS_MAX];
     uint32_t dim;
     size_t query_count;
@@ -211,14 +198,6 @@ struct job {
     const char *server; /* whose lines these are */
 };
 
-struct line {
-    const char *server;
-    unsigned long long ef;
-    double recall, worst, seconds, rate; /* rate: queries a second */
-    double cpu_rate;                     /* queries a CPU second of the server; 0: it does not say */
-    double p50_ms, p99_ms;               /* at pipeline 1 */
-};
-
 static int out_of_memory(struct kith_error *error)
 {
     return kith_error_set(error, KITH_ENOMEM, "out of memory");
@@ -226,7 +205,7 @@ static int out_of_memory(struct kith_error *error)
 
 static int read_queries(struct job *job, struct kith_error *error)
 {
-    const struct settings *s = job->settings;
+    const struct kith_recall_settings *s = job->settings;
     struct kith_rows *rows;
     int status = kith_rows_open(&rows, s->queries, NULL, error);
     if (status)
@@ -257,7 +236,7 @@ static int read_queries(struct job *job, struct kith_error *error)
 
 static int read_truth(struct job *job, struct kith_error *error)
 {
-    const struct settings *s = job->settings;
+    const struct kith_recall_settings *s = job->settings;
     struct kith_rows *rows;
     int status = kith_rows_open(&rows, s->truth, NULL, error);
     if (status)
@@ -292,7 +271,7 @@ static void show_scan(void *context, uint64_t done, uint64_t total)
 
 static int scan_truth(struct job *job, struct kith_error *error)
 {
-    const struct settings *s = job->settings;
+    const struct kith_recall_settings *s = job->settings;
     struct kith_rows *base;
     int status = kith_rows_open(&base, s->exact, NULL, error);
     if (status)
@@ -472,7 +451,7 @@ static int ask_all(struct worker *workers, size_t count, struct kith_error *erro
 }
 
 /* All queries with one EF. times_ms[] has room for each. */
-static int measure(struct job *job, unsigned long long ef, double *times_ms, struct line *line,
+static int measure(struct job *job, unsigned long long ef, double *times_ms, struct kith_recall_line *line,
                    struct kith_error *error)
 {
     struct worker workers[CONNECTIONS_MAX] = {{0}};
@@ -488,7 +467,7 @@ static int measure(struct job *job, unsigned long long ef, double *times_ms, str
                                      .times_ms = times_ms,
                                      .worst = 1};
     kith_progress_init(&job->progress, "queries");
-    *line = (struct line){.worst = 1, .server = job->server, .ef = ef};
+    *line = (struct kith_recall_line){.worst = 1, .server = job->server, .ef = ef};
     double cpu = server_cpu_seconds(job->clients[0]);
     uint64_t start = kith_os_monotonic_ns();
     status = ask_all(workers, count, error);
@@ -509,163 +488,22 @@ static int measure(struct job *job, unsigned long long ef, double *times_ms, str
     return KITH_OK;
 }
 
-static void print_head(const struct settings *s)
+static int print_table(struct job *job, struct kith_recall_table *table, struct kith_error *error)
 {
-    char name[32];
-    if (s->options->output == KITH_OUTPUT_JSON)
-        return;
-    snprintf(name, sizeof name, "recall@%llu", s->k);
-    printf("%8s %10s %10s %12s", "EF", name, "worst", "queries/s");
-    if (s->pipeline == 1 || s->is_bench)
-        printf(" %10s %10s", "p50 ms", "p99 ms");
-    if (s->is_bench)
-        printf(" %12s", "per CPU s");
-    printf("\n");
-}
-
-/* A table for people, or one JSON object a line. */
-static void print_line(const struct settings *s, const struct line *line)
-{
-    bool has_times = s->pipeline == 1 || s->is_bench;
-    if (s->options->output == KITH_OUTPUT_JSON) {
-        printf("{\"ef\":%llu,\"k\":%llu,\"recall\":%.5f,\"worst\":%.3f,\"queries_per_s\":%.1f", line->ef,
-               s->k, line->recall, line->worst, line->rate);
-        if (has_times)
-            printf(",\"p50_ms\":%.3f,\"p99_ms\":%.3f", line->p50_ms, line->p99_ms);
-        if (line->cpu_rate > 0)
-            printf(",\"queries_per_cpu_s\":%.1f", line->cpu_rate);
-        printf(",\"server\":\"%s\"}\n", line->server);
-    } else {
-        printf("%8llu %10.4f %10.3f %12.0f", line->ef, line->recall, line->worst, line->rate);
-        if (has_times)
-            printf(" %10.3f %10.3f", line->p50_ms, line->p99_ms);
-        if (s->is_bench && line->cpu_rate > 0)
-            printf(" %12.0f", line->cpu_rate);
-        else if (s->is_bench)
-            printf(" %12s", "-");
-        printf("\n");
-    }
-    fflush(stdout);
-}
-
-/* ---- what is left of the lines: the ratio, the plot, the files ---- */
-
-struct table {
-    struct line *lines;
-    size_t count;
-};
-
-static int print_table(struct job *job, struct table *table, struct kith_error *error)
-{
-    const struct settings *s = job->settings;
+    const struct kith_recall_settings *s = job->settings;
     double *times_ms = calloc(job->query_count + 1, sizeof *times_ms);
     if (!times_ms)
         return out_of_memory(error);
     if (s->against_port && s->options->output != KITH_OUTPUT_JSON)
         printf("%s:\n", job->server);
-    print_head(s);
+    kith_recall_print_head(s);
     int status = KITH_OK;
     for (size_t e = 0; !status && e < s->ef_count; e++) {
         status = measure(job, s->ef[e], times_ms, &table->lines[table->count], error);
         if (!status)
-            print_line(s, &table->lines[table->count++]);
+            kith_recall_print_line(s, &table->lines[table->count++]);
     }
     free(times_ms);
-    return status;
-}
-
-/* Queries a second at a recall, between the measured lines; 0 where these do not reach it. */
-static double rate_at(const struct line *lines, size_t count, double recall)
-{
-    double best = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (lines[i].recall >= recall && lines[i].rate > best)
-            best = lines[i].rate;
-        for (size_t j = 0; j < count; j++) {
-            double low = lines[i].recall, high = lines[j].recall;
-            if (low >= recall || high < recall)
-                continue;
-            double between = lines[i].rate + (lines[j].rate - lines[i].rate) * (recall - low) / (high - low);
-            best = between > best ? between : best;
-        }
-    }
-    return best;
-}
-
-static void print_ratios(const struct settings *s, const struct table *table)
-{
-    static const double recalls[] = {0.90, 0.95, 0.99};
-    size_t half = table->count / 2;
-    for (size_t i = 0; i < sizeof recalls / sizeof *recalls; i++) {
-        double here = rate_at(table->lines, half, recalls[i]);
-        double there = rate_at(table->lines + half, table->count - half, recalls[i]);
-        if (here > 0 && there > 0)
-            printf("at recall %.2f: %.2f times the queries a second of %s\n", recalls[i], here / there,
-                   s->against);
-    }
-}
-
-static int write_file(const char *path, const struct kith_buf *text, struct kith_error *error)
-{
-    if (text->failed)
-        return out_of_memory(error);
-    FILE *file = fopen(path, "wb");
-    if (!file)
-        return kith_error_set(error, KITH_EIO, "%s: cannot be written: %s", path, strerror(errno));
-    bool whole = fwrite(text->data, 1, text->length, file) == text->length;
-    if (fclose(file) != 0 || !whole)
-        return kith_error_set(error, KITH_EIO, "%s: cannot be written: %s", path, strerror(errno));
-    return KITH_OK;
-}
-
-static void append_csv(const struct settings *s, const struct table *table, struct kith_buf *out)
-{
-    kith_buf_append_text(out, "server,k,ef,recall,worst,queries_per_s,queries_per_cpu_s,p50_ms,p99_ms\n");
-    for (size_t i = 0; i < table->count; i++) {
-        const struct line *line = &table->lines[i];
-        kith_buf_append_format(out, "%s,%llu,%llu,%.5f,%.3f,%.1f,", line->server, s->k, line->ef,
-                               line->recall, line->worst, line->rate);
-        if (line->cpu_rate > 0)
-            kith_buf_append_format(out, "%.1f", line->cpu_rate);
-        if (s->pipeline == 1 || s->is_bench)
-            kith_buf_append_format(out, ",%.3f,%.3f\n", line->p50_ms, line->p99_ms);
-        else
-            kith_buf_append_text(out, ",,\n");
-    }
-}
-
-/* One curve a server: its lines stand together. */
-static int draw(const struct settings *s, const struct table *table, struct kith_error *error)
-{
-    enum { COLUMNS = 80, LEAST = 2 };
-    struct kith_plot_point points[2 * EF_LIST_MAX];
-    struct kith_plot_series series[2] = {{0}};
-    struct kith_plot plot = {.title = s->key, .k = (unsigned)s->k, .series = series};
-    struct kith_buf out;
-    for (size_t i = 0; i < table->count; i++) {
-        const struct line *line = &table->lines[i];
-        points[i] = (struct kith_plot_point){line->recall, line->rate, line->ef};
-        if (!i || line->server != table->lines[i - 1].server)
-            series[plot.series_count++] = (struct kith_plot_series){line->server, points + i, 0};
-        series[plot.series_count - 1].count++;
-    }
-    kith_buf_init(&out);
-    if (s->options->output != KITH_OUTPUT_JSON && table->count >= LEAST)
-        kith_plot_text(&plot, COLUMNS, &out);
-    int status = out.failed ? out_of_memory(error) : KITH_OK;
-    if (!status && out.length)
-        printf("\n%.*s", (int)out.length, out.data);
-    kith_buf_clear(&out);
-    if (!status && s->svg) {
-        kith_plot_svg(&plot, &out);
-        status = write_file(s->svg, &out, error);
-    }
-    kith_buf_clear(&out);
-    if (!status && s->csv) {
-        append_csv(s, table, &out);
-        status = write_file(s->csv, &out, error);
-    }
-    kith_buf_fini(&out);
     return status;
 }
 
@@ -686,7 +524,7 @@ static int connect_all(struct job *job, const struct kith_client_options *option
 }
 
 /* The same questions to the other server. */
-static int measure_other(struct job *job, struct table *table, struct kith_error *error)
+static int measure_other(struct job *job, struct kith_recall_table *table, struct kith_error *error)
 {
     struct kith_client_options other = {.host = job->settings->against_host,
                                         .port = job->settings->against_port};
@@ -696,7 +534,7 @@ static int measure_other(struct job *job, struct table *table, struct kith_error
     return status ? status : print_table(job, table, error);
 }
 
-static int load(const struct settings *s)
+static int load(const struct kith_recall_settings *s)
 {
     char words[][8] = {"import", "vectors", "--into", "--wait"};
     char *argv[] = {words[0], words[1], (char *)(uintptr_t)s->load, words[2], (char *)(uintptr_t)s->key,
@@ -706,19 +544,19 @@ static int load(const struct settings *s)
 
 static int run(int argc, char **argv, struct kith_options *options, bool is_bench)
 {
-    struct settings settings = {.options = options,
-                                .k = K_DEFAULT,
-                                .ef = {50, 100, 200, 400},
-                                .ef_count = 4,
-                                .pipeline = 1,
-                                .is_bench = is_bench,
-                                .connections = is_bench ? CONNECTIONS_BENCH : 1};
+    struct kith_recall_settings settings = {.options = options,
+                                            .k = K_DEFAULT,
+                                            .ef = {50, 100, 200, 400},
+                                            .ef_count = 4,
+                                            .pipeline = 1,
+                                            .is_bench = is_bench,
+                                            .connections = is_bench ? CONNECTIONS_BENCH : 1};
     struct kith_error error;
     char names[][24] = {"kith recall", "kith bench vectors"};
     double best = 0;
     char address[300];
-    struct line lines[2 * EF_LIST_MAX];
-    struct table table = {.lines = lines};
+    struct kith_recall_line lines[2 * KITH_RECALL_EF_LIST_MAX];
+    struct kith_recall_table table = {.lines = lines};
     argv[0] = names[is_bench];
     if (argp_parse(&argp, argc, argv, 0, NULL, &settings))
         return KITH_EXIT_USAGE;
@@ -741,9 +579,9 @@ static int run(int argc, char **argv, struct kith_options *options, bool is_benc
     if (!status && settings.against_port)
         status = measure_other(&job, &table, &error);
     if (!status && settings.against_port && options->output != KITH_OUTPUT_JSON)
-        print_ratios(&settings, &table);
+        kith_recall_print_ratios(&settings, &table);
     if (!status)
-        status = draw(&settings, &table, &error);
+        status = kith_recall_draw(&settings, &table, &error);
     disconnect(&job);
     free(job.queries);
     free(job.truth);
