@@ -4,6 +4,8 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/os.h"
+#include "base/random.h"
 #include "repl/node_internal.h"
 #include "repl/node_members.h"
 
@@ -39,6 +41,19 @@ static void trim_terms(struct kith_node *node)
     free((void *)snapshot.configuration.data);
 }
 
+/* Of an entry that is appended where it was submitted: no origin, no number. */
+static bool add_trailer(struct kith_buf *payload)
+{
+    char *room = kith_buf_reserve(payload, NODE_TRAILER_BYTES);
+    if (!room) {
+        payload->failed = false;
+        return false;
+    }
+    memset(room, 0, NODE_TRAILER_BYTES);
+    payload->length += NODE_TRAILER_BYTES;
+    return true;
+}
+
 int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const struct kith_apply_hooks *hooks,
                      void (*done)(void *context, int status), void *context)
 {
@@ -48,18 +63,28 @@ int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const str
         return node->failure;
     if (node->closing)
         return KITH_ECLOSED;
-    if (payload->length > KITH_RECORD_PAYLOAD_MAX)
+    if (payload->length > KITH_RECORD_PAYLOAD_MAX - NODE_TRAILER_BYTES)
         return KITH_ETOOBIG;
     struct node_entry *entry = malloc(sizeof *entry);
-    if (!entry)
+    if (!entry || !add_trailer(payload)) {
+        free(entry);
         return KITH_ENOMEM;
-    *entry = (struct node_entry){.hooks = hooks, .done = done, .context = context, .since_ms = node->now_ms};
+    }
+    *entry = (struct node_entry){
+        .hooks = hooks, .done = done, .context = context, .since_ms = node->now_ms, .state = NODE_SENT};
     entry->log.kind = KITH_RECORD_COMMAND;
     entry->log.payload = *payload;
     kith_buf_init(payload);
-    int status = node_submit_entry(node, entry);
+    /* Those that wait for a leader go first. */
+    int status = node->forwards.head ? KITH_EAGAIN : node_submit_entry(node, entry);
+    if (status == KITH_EAGAIN) {
+        node_forward_add(node, entry);
+        node_forward_flush(node);
+        return KITH_OK;
+    }
     if (status != KITH_OK) {
         *payload = entry->log.payload;
+        payload->length -= NODE_TRAILER_BYTES;
         free(entry);
         return status;
     }
@@ -70,26 +95,43 @@ int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const str
     return KITH_OK;
 }
 
-int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address, struct kith_slice frame)
+int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address, struct kith_slice bytes)
 {
-    struct kith_frame decoded;
+    struct kith_frame frame;
+    int status = KITH_OK;
     if (node->failure != KITH_OK || node->closing)
         return KITH_OK;
-    int status = kith_frame_decode(&decoded, &node->room, frame);
+    status = kith_frame_decode(&frame, &node->room, bytes);
     if (status == KITH_ENOMEM)
         return KITH_OK; /* lost on its way */
     if (status != KITH_OK)
         return status;
     node->now_ms = clock_ms(node);
-    if (node_members_receive(node, peer, address, &decoded))
+    if (node_members_receive(node, peer, address, &frame))
         return KITH_OK;
-    if (decoded.kind <= KITH_CORE_TIMEOUT_NOW && decoded.kind != KITH_CORE_INSTALL) {
-        decoded.raft.peer = peer;
-        decoded.raft.peer_address = address;
-        node_take_message(node, &decoded.raft);
+    switch (frame.kind) {
+    case KITH_CORE_APPEND:
+    case KITH_CORE_APPEND_RESULT:
+    case KITH_CORE_VOTE:
+    case KITH_CORE_VOTE_RESULT:
+    case KITH_CORE_TIMEOUT_NOW:
+        frame.raft.peer = peer;
+        frame.raft.peer_address = address;
+        node_take_message(node, &frame.raft);
+        return KITH_OK;
+    case KITH_FRAME_FORWARD:
+    case KITH_FRAME_FORWARD_REFUSED:
+        node_forward_receive(node, peer, address, &frame);
+        return KITH_OK;
+    case KITH_CORE_INSTALL:
+    case KITH_FRAME_STREAM_OFFER:
+    case KITH_FRAME_STREAM_WANT:
+    case KITH_FRAME_STREAM_DATA:
+    case KITH_FRAME_STREAM_END:
+        return node_stream_receive(node, peer, address, &frame);
+    default:
         return KITH_OK;
     }
-    return node_stream_receive(node, peer, address, &decoded);
 }
 
 void kith_node_poll(struct kith_node *node)
@@ -99,6 +141,8 @@ void kith_node_poll(struct kith_node *node)
     node_take_progress(node);
     node_take_time(node);
     node_members_poll(node);
+    node_forward_take_time(node);
+    node_forward_flush(node);
     trim_terms(node);
     if (node->log) {
         node_checkpoint_advance(node);
@@ -110,13 +154,16 @@ int64_t kith_node_timeout_ms(const struct kith_node *node)
 {
     if (node->poll_now || node_checkpoint_is_ready(node) || node_checkpoint_is_due(node))
         return 0;
-    bool waits = node->failure == KITH_OK && !node->removed;
-    uint64_t at = waits ? kith_core_timeout_at(node->core) : UINT64_MAX;
+    if (node->failure != KITH_OK)
+        return -1;
+    uint64_t at = node->removed ? UINT64_MAX : kith_core_timeout_at(node->core);
     if (at < node->core_not_before_ms)
         at = node->core_not_before_ms;
-    uint64_t members_at = node_members_due_ms(node);
-    if (members_at < at)
+    uint64_t members_at = node_members_due_ms(node), forward_at = node_forward_due_ms(node);
+    if (at > members_at)
         at = members_at;
+    if (at > forward_at)
+        at = forward_at;
     if (at == UINT64_MAX)
         return -1;
     uint64_t now = clock_ms(node);
@@ -148,6 +195,11 @@ uint64_t kith_node_group_id(const struct kith_node *node)
 
 static void node_free(struct kith_node *node)
 {
+    while (node->forwards.head) {
+        struct node_entry *entry = node->forwards.head;
+        node->forwards.head = entry->next;
+        kith_log_entry_release(&entry->log);
+    }
     node_window_close(&node->window);
     node_members_close(node);
     free(node->prepared.at);
@@ -159,6 +211,17 @@ static void node_free(struct kith_node *node)
     kith_store_close(node->store);
     free((char *)node->options.dir);
     free(node);
+}
+
+/* Another one at each start, also of a simulated node. */
+static uint64_t random_number(const struct kith_node *node)
+{
+    struct kith_rng rng;
+    uint64_t seed = node->options.seed;
+    if (!seed)
+        kith_os_random(&seed, sizeof seed);
+    kith_rng_seed(&rng, seed ^ kith_clock_monotonic_ns(&node->options.clock));
+    return kith_rng_next(&rng);
 }
 
 int kith_node_open(struct kith_node **out, const struct kith_node_options *options, struct kith_error *error)
@@ -174,6 +237,7 @@ int kith_node_open(struct kith_node **out, const struct kith_node_options *optio
         node->options.fs = kith_fs_posix();
     node->machine = options->machine;
     node->durability = options->durability;
+    node->forwards.next_number = random_number(node);
     node->status.in_memory = in_memory;
     node->status.last_save_ms = kith_clock_wall_ms(&options->clock);
     node->status.checkpoint_took_ms = -1;

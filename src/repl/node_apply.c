@@ -33,8 +33,12 @@ int node_apply(struct kith_node *node, enum kith_record_kind kind, uint64_t inde
                const struct kith_apply_hooks *hooks)
 {
     struct kith_core_update update;
-    if (kind == KITH_RECORD_COMMAND)
+    if (kind == KITH_RECORD_COMMAND) {
+        if (payload.length < NODE_TRAILER_BYTES)
+            return KITH_ECORRUPT;
+        payload.length -= NODE_TRAILER_BYTES;
         return node->machine.apply(node->machine.context, payload, hooks);
+    }
     if (kind != KITH_RECORD_CONFIGURATION)
         return KITH_OK;
     int status = kith_core_configuration_applied(node->core, node->now_ms, index, payload, &update);
@@ -55,17 +59,32 @@ static void trim_cache(struct kith_node *node)
     }
 }
 
+/* Empty: it has none. */
+static struct kith_slice trailer_of(const struct node_entry *entry)
+{
+    struct kith_slice payload = kith_buf_slice(&entry->log.payload);
+    if (entry->log.kind != KITH_RECORD_COMMAND || payload.length < NODE_TRAILER_BYTES)
+        return kith_slice(NULL, 0);
+    return kith_slice(payload.data + payload.length - NODE_TRAILER_BYTES, NODE_TRAILER_BYTES);
+}
+
+/* Who waits for it: whoever submitted it to this node, be it as the leader or for the leader. */
 static void apply_entry(struct kith_node *node, struct node_entry *entry)
 {
     uint64_t index = entry->log.index;
     struct kith_slice payload = kith_buf_slice(&entry->log.payload);
-    int status = node_apply(node, entry->log.kind, index, payload, entry->hooks);
+    struct node_entry *forward =
+        node->forwards.head ? node_forward_claim(node, trailer_of(entry), entry->log.term) : NULL;
+    struct node_entry *waiter = forward ? forward : entry;
+    int status = node_apply(node, entry->log.kind, index, payload, waiter->hooks);
     if (status < 0) {
         node->failed_in_apply = true;
         node_fail(node, status, "entry %" PRIu64 " could not be applied", index);
     }
-    void (*done)(void *, int) = entry->done;
-    void *context = entry->context;
+    void (*done)(void *, int) = waiter->done;
+    void *context = waiter->context;
+    if (entry->done)
+        node->own_waiting--;
     entry->done = NULL;
     entry->hooks = NULL;
     node->applied_index = index;
@@ -73,6 +92,8 @@ static void apply_entry(struct kith_node *node, struct node_entry *entry)
     node->waiting_bytes -= payload.length;
     node->window.applied_bytes += payload.length;
     trim_cache(node);
+    if (forward)
+        kith_log_entry_release(&forward->log);
     if (done)
         done(context, status < 0 ? status : KITH_OK);
 }
@@ -87,11 +108,18 @@ static void give_up(struct kith_node *node)
         void *context = entry->context;
         if (window->first > node->applied_index)
             node->waiting_bytes -= entry->log.payload.length;
+        node->own_waiting -= done != NULL;
         node_window_drop_first(window);
         if (done)
             done(context, node->failure != KITH_OK ? node->failure : KITH_EUNKNOWN);
     }
     window->applied_bytes = 0;
+    if (node->failure != KITH_OK)
+        node_forward_decide_all(node, node->failure, node->failure);
+    else
+        node_forward_decide_all(node, KITH_EUNKNOWN, KITH_ECLOSED);
+    while (node_forward_finish_one(node)) {
+    }
 }
 
 static void finish_orphan(struct kith_node *node)
@@ -100,6 +128,7 @@ static void finish_orphan(struct kith_node *node)
     void (*done)(void *, int) = entry->done;
     void *context = entry->context;
     node->orphans = entry->next;
+    node->own_waiting--;
     kith_log_entry_release(&entry->log);
     done(context, KITH_EUNKNOWN);
 }
@@ -113,6 +142,8 @@ void node_advance(struct kith_node *node)
     for (;;) {
         if (node->orphans)
             finish_orphan(node);
+        else if (node_forward_finish_one(node))
+            continue;
         else if (node->failure == KITH_OK && node->applied_index < kith_core_commit_index(node->core) &&
                  (entry = node_window_get(&node->window, node->applied_index + 1)))
             apply_entry(node, entry);

@@ -8,14 +8,35 @@
 #include "repl/node.h"
 #include "store/store.h"
 
+enum {
+    NODE_TRAILER_BYTES = 16
+}; /* behind a command's payload in the log: origin's id and number, u64 each */
+
+/* How far a write is that was handed to the leader, or waits for one. */
+enum node_forward_state { NODE_WAITS, NODE_SENT, NODE_DECIDED };
+
 /* An entry of the log with, where it was submitted here, what the caller wants to hear. */
 struct node_entry {
     struct kith_log_entry log;            /* first: kith_log_entry_release frees the whole */
-    struct node_entry *next;              /* among the orphans */
+    struct node_entry *next;              /* among the orphans, or the forwards */
     const struct kith_apply_hooks *hooks; /* until done has run */
     void (*done)(void *context, int status);
     void *context;
     uint64_t since_ms; /* when it was submitted here */
+    /* of a forward */
+    uint64_t number, sent_term;
+    enum node_forward_state state;
+    int status; /* once decided */
+};
+
+/* Writes that this node could not append itself, in the order of their submits: first those on their way to a leader,
+ * then those that wait. */
+struct node_forwards {
+    struct node_entry *head, *tail, *unsent; /* unsent: the first that waits */
+    uint64_t next_number;
+    size_t bytes;
+    bool held;              /* one was refused while later ones are on their way: these come first */
+    uint64_t not_before_ms; /* after a refusal */
 };
 
 /* Entries [first, next) by index, in a ring: those that wait to be applied, and before them, in a group, the last that
@@ -49,6 +70,9 @@ struct kith_node {
 
     struct node_window window;
     struct node_prepared prepared;
+    struct node_forwards forwards;
+    size_t own_waiting;                     /* of the window: entries submitted here whose done has not run */
+    uint64_t own_first;                     /* none of them is before this index */
     struct node_entry *orphans;             /* no longer in the log; their dones are yet to run */
     struct kith_frame_room room;            /* of the frame that came in last */
     struct kith_core_entry *append_entries; /* of the append that goes out */
@@ -61,13 +85,14 @@ struct kith_node {
     bool advancing, poll_now, in_group, closing;
     bool removed; /* from the group, by what a member said: it stands for no election any more */
     struct node_members *members; /* node_members.h */
+    bool needs_barrier;           /* a leader that has no entry of its own term yet */
     int failure;
     bool failed_in_apply; /* memory is not what the log says: no checkpoint of it either */
     struct kith_error failure_text;
 
     uint64_t log_bytes_since, entries_since; /* the newest checkpoint */
     bool log_lacks_entries; /* that the core would send: the next checkpoint makes it forget all before it */
-    uint64_t checkpoint_not_before;          /* log_bytes_since at which the next automatic one may start */
+    uint64_t checkpoint_not_before; /* log_bytes_since at which the next automatic one may start */
     struct checkpoint_run *run;
     size_t keeper_tasks; /* submitted, not yet drained */
     struct kith_node_status
@@ -113,6 +138,27 @@ int node_apply(struct kith_node *node, enum kith_record_kind kind, uint64_t inde
 /* Nothing is written, sent or taken in any more. The first failure stays. */
 void node_fail(struct kith_node *node, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* --- node_forward.c: writes of clients on other nodes than the leader --- */
+
+/* Takes the entry (its payload has the trailer) to wait for a leader or to be sent to it. */
+void node_forward_add(struct kith_node *node, struct node_entry *entry);
+/* Sends, or appends here, what may go now. */
+void node_forward_flush(struct kith_node *node);
+/* A leader appends what a peer hands over, or says that it does not; a refusal puts a write back. */
+void node_forward_receive(struct kith_node *node, uint64_t peer, const char *address,
+                          const struct kith_frame *frame);
+/* An entry of the log with this trailer (empty: none) is about to be applied. The forward that it is: from here on the caller's, to be finished; NULL: none of ours. Those that
+ * came before it are decided, and their dones have run. */
+struct node_entry *node_forward_claim(struct kith_node *node, struct kith_slice trailer, uint64_t term);
+/* Runs the done of the first when it is decided and its turn has come. False: there was nothing to run. */
+bool node_forward_finish_one(struct kith_node *node);
+/* Decides all: `sent` for those that are on their way, `waiting` for the others. */
+void node_forward_decide_all(struct kith_node *node, int sent, int waiting);
+/* Decides what has waited for too long. */
+void node_forward_take_time(struct kith_node *node);
+/* When the next of them is due; UINT64_MAX: none. */
+uint64_t node_forward_due_ms(const struct kith_node *node);
 
 /* --- node_send.c --- */
 

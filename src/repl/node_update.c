@@ -130,6 +130,7 @@ static void begin_install(struct kith_node *node, const struct kith_core_snapsho
 {
     node->truncations++;
     orphan(node, 0);
+    node_forward_decide_all(node, KITH_EUNKNOWN, KITH_OK); /* they may be in it: nobody sees them come */
     node_stream_install(node, snapshot);
 }
 
@@ -148,6 +149,8 @@ static void append_entries(struct kith_node *node, const struct kith_core_update
         entry->log.term = update->entries[i].term;
         atomic_init(&entry->log.references, node->log ? 2 : 1);
         node_window_push(&node->window, entry);
+        if (entry->done && !node->own_waiting++)
+            node->own_first = index;
         node->waiting_bytes += entry->log.payload.length;
         node->entries_since++;
         node->log_bytes_since += kith_record_bytes(entry->log.payload.length);
@@ -183,12 +186,34 @@ static void note_roles(struct kith_node *node, const struct kith_core_update *up
         KITH_INFO("term %" PRIu64 ": %s leads%s", update->term, address,
                   leader == node->id ? " (this node)" : "");
     node->status.leader_changes += leader != 0;
+    node->poll_now |= node->forwards.head != NULL; /* it may have waited for this */
     node->leader = leader;
     node->leader_term = update->term;
 }
 
+/* libraft gives a new leader no entry of its own when its whole log is committed. But it is by such an entry that
+ * everyone sees what has become of the old leader's, and that this one may serve reads. */
+static void append_barrier(struct kith_node *node)
+{
+    static const char zeros[8];
+    struct kith_core_entry from = {.kind = KITH_ENTRY_BARRIER, .payload = kith_slice(zeros, sizeof zeros)};
+    if (!node->needs_barrier || node->failure != KITH_OK)
+        return;
+    node->needs_barrier = false;
+    if (kith_core_get_role(node->core) != KITH_CORE_LEADER)
+        return;
+    struct node_entry *entry = node_entry_new(&from, 0);
+    if (entry && node_submit_entry(node, entry) == KITH_OK)
+        return;
+    node->needs_barrier = true; /* with the next event */
+    if (entry)
+        kith_log_entry_release(&entry->log);
+}
+
 void node_carry_out(struct kith_node *node, struct kith_core_update *update)
 {
+    node->needs_barrier |= update->role_changed && update->role == KITH_CORE_LEADER && !update->entry_count &&
+                           kith_core_member_count(node->core) > 1;
     write_update(node, update);
     while (update->more && node->failure == KITH_OK) {
         int status = kith_core_continue(node->core, update);
@@ -200,6 +225,7 @@ void node_carry_out(struct kith_node *node, struct kith_core_update *update)
     }
     drop_prepared(node);
     note_roles(node, update);
+    append_barrier(node);
     node_advance(node);
 }
 

@@ -59,9 +59,10 @@ static int decode_header(struct kith_segment_header *header, const char *page, s
 {
     if (memcmp(page, magic, sizeof magic) != 0)
         return kith_error_set(error, KITH_ECORRUPT, "not a log segment: the first bytes are not Kith's");
-    if (kith_get_u32(page + 8) > VERSION)
+    if (kith_get_u32(page + 8) != VERSION)
         return kith_error_set(error, KITH_EVERSION,
-                              "written by a newer version of Kith (log format %u, this one reads %d)",
+                              "written by %s version of Kith (log format %u, this one reads %d)",
+                              kith_get_u32(page + 8) > VERSION ? "a newer" : "an older",
                               kith_get_u32(page + 8), VERSION);
     if (kith_get_u32(page + HEADER_USED - 4) != kith_crc32c(HEADER_SEED, page, HEADER_USED - 4))
         return kith_error_set(error, KITH_ECORRUPT, "the segment's header does not match its checksum");

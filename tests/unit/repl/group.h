@@ -3,6 +3,7 @@
 #ifndef TESTS_GROUP_H
 #define TESTS_GROUP_H
 
+#include "base/random.h"
 #include "crash_fs.h"
 #include "repl/node_internal.h"
 #include "tiny_machine.h"
@@ -40,6 +41,7 @@ struct group {
     bool cut[GROUP_MAX][GROUP_MAX];                                      /* from, to */
     bool (*drops)(struct group *group, const struct group_frame *frame); /* NULL: nothing */
     uint64_t frames;
+    struct kith_rng rng;
     struct kith_node_options options; /* what all of them begin with */
 };
 

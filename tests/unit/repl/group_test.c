@@ -185,6 +185,197 @@ static void a_leader_whose_disk_fails_is_dead_to_the_others(void **state)
     group_close(&g);
 }
 
+/* --- writes on other nodes --- */
+
+static void a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there(void **state)
+{
+    struct group g = {0};
+    struct result r[3] = {{0}};
+    group_open(&g, 3);
+    for (int i = 0; i < 300; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "entry %d of a test", i);
+        assert_int_equal(submit(&g, i % 3, text, &r[i % 3]), KITH_OK);
+    }
+    group_run(&g, 100);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(r[i].runs, 100);
+        assert_int_equal(r[i].status, KITH_OK);
+    }
+    expect_same_content(&g, 300);
+    struct kith_node_status s;
+    kith_node_get_status(g.member[1].node, &s);
+    assert_int_equal(s.forwarded, 100);
+    group_close(&g);
+}
+
+static void a_write_waits_for_a_leader_and_gives_up_in_time(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 3);
+    for (int i = 0; i < 3; i++)
+        group_stop(&g, i);
+    for (int i = 0; i < 3; i++)
+        group_start(&g, i, 0);
+    submit_many(&g, 1, 0, 10, &r); /* nobody leads yet */
+    group_run(&g, 2500);
+    assert_int_equal(r.runs, 10);
+    assert_int_equal(r.status, KITH_OK);
+    group_stop(&g, 0);
+    group_stop(&g, 2); /* one of three is left */
+    group_run(&g, 1000);
+    r = (struct result){0};
+    submit_many(&g, 1, 10, 20, &r);
+    group_run(&g, 2900);
+    assert_int_equal(r.runs, 0);
+    group_run(&g, 200);
+    assert_int_equal(r.runs, 10);
+    assert_int_equal(r.status, KITH_EAGAIN);
+    expect_same_content(&g, 10);
+    group_close(&g);
+}
+
+static bool drops_forwards(struct group *g, const struct group_frame *frame)
+{
+    return frame->bytes.data[0] == KITH_FRAME_FORWARD;
+}
+
+static void a_write_that_is_lost_on_its_way_has_an_unknown_outcome(void **state)
+{
+    struct group g = {0};
+    struct result lost = {0}, r = {0};
+    group_open(&g, 3);
+    g.drops = drops_forwards;
+    submit_many(&g, 1, 0, 1, &lost);
+    group_run(&g, 5000);
+    assert_int_equal(lost.runs, 0);
+    group_run(&g, 5100);
+    assert_int_equal(lost.runs, 1);
+    assert_int_equal(lost.status, KITH_EUNKNOWN);
+    /* A later one that arrives tells it sooner, and in order. */
+    lost = (struct result){0};
+    submit_many(&g, 1, 0, 1, &lost);
+    group_run(&g, 10);
+    g.drops = NULL;
+    submit_many(&g, 1, 0, 1, &r);
+    group_run(&g, 100);
+    assert_int_equal(lost.runs, 1);
+    assert_int_equal(lost.status, KITH_EUNKNOWN);
+    assert_int_equal(r.runs, 1);
+    assert_int_equal(r.status, KITH_OK);
+    expect_same_content(&g, 1);
+    group_close(&g);
+}
+
+static void a_new_leader_settles_what_the_lost_one_was_handed(void **state)
+{
+    struct group g = {0};
+    struct result kept = {0}, lost = {0};
+    group_open(&g, 3);
+    submit_many(&g, 1, 0, 1, &kept); /* the leader appends it and tells the others */
+    group_step(&g);
+    group_step(&g);
+    g.cut[1][0] = true;
+    submit_many(&g, 1, 1, 2, &lost); /* it never hears of this one */
+    group_step(&g);
+    group_stop(&g, 0);
+    memset(g.cut, 0, sizeof g.cut);
+    group_run(&g, 3000);
+    assert_int_equal(kept.runs, 1);
+    assert_int_equal(kept.status, KITH_OK);
+    assert_int_equal(lost.runs, 1);
+    assert_int_equal(lost.status, KITH_EUNKNOWN);
+    expect_same_content(&g, 1);
+    group_close(&g);
+}
+
+static void an_undecided_write_on_the_leader_ends_in_time(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 3);
+    for (int i = 1; i < 3; i++)
+        g.cut[0][i] = g.cut[i][0] = true;
+    submit_many(&g, 0, 0, 3, &r);
+    group_run(&g, 9900);
+    assert_int_equal(r.runs, 0);
+    group_run(&g, 200);
+    assert_int_equal(r.runs, 3);
+    assert_int_equal(r.status, KITH_EUNKNOWN);
+    group_close(&g);
+}
+
+struct order {
+    struct group *group;
+    int next, ok, unknown, refused;
+};
+
+struct ordered {
+    struct order *order;
+    int number;
+};
+
+static void note_order(void *context, int status)
+{
+    struct ordered *o = context;
+    assert_int_equal(o->number, o->order->next++);
+    o->order->ok += status == KITH_OK;
+    o->order->unknown += status == KITH_EUNKNOWN;
+    o->order->refused += status == KITH_EAGAIN;
+    assert_true(status == KITH_OK || status == KITH_EUNKNOWN || status == KITH_EAGAIN);
+    free(o);
+}
+
+static bool drops_at_random(struct group *g, const struct group_frame *frame)
+{
+    return kith_rng_below(&g->rng, 100) < 8;
+}
+
+/* Each of three nodes takes writes all the time, while frames are lost and the network parts. */
+static void dones_run_once_and_in_the_order_of_the_submits(void **state)
+{
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct group g = {0};
+        struct order order[3] = {{0}};
+        int submitted[3] = {0};
+        group_open(&g, 3);
+        kith_rng_seed(&g.rng, seed);
+        for (int i = 0; i < 12000; i++) {
+            if (i % 2000 == 0) {
+                memset(g.cut, 0, sizeof g.cut);
+                g.drops = i % 4000 ? drops_at_random : NULL;
+            }
+            if (i % 2000 == 1000)
+                g.cut[kith_rng_below(&g.rng, 3)][kith_rng_below(&g.rng, 3)] = true;
+            for (int k = 0; k < 3; k++) {
+                struct kith_buf payload = {0};
+                if (kith_rng_below(&g.rng, 4))
+                    continue;
+                struct ordered *o = malloc(sizeof *o);
+                *o = (struct ordered){&order[k], submitted[k]++};
+                kith_buf_append_format(&payload, "%d from %d", o->number, k);
+                assert_int_equal(kith_node_submit(g.member[k].node, &payload, NULL, note_order, o), KITH_OK);
+            }
+            group_step(&g);
+        }
+        memset(g.cut, 0, sizeof g.cut);
+        g.drops = NULL;
+        group_run(&g, 12000);
+        int ok = 0, unknown = 0;
+        for (int k = 0; k < 3; k++) {
+            assert_int_equal(order[k].next, submitted[k]);
+            ok += order[k].ok;
+            unknown += order[k].unknown;
+        }
+        size_t count = g.member[0].machine.count;
+        assert_true((int)count >= ok && (int)count <= ok + unknown);
+        assert_true(ok > 1000);
+        expect_same_content(&g, count);
+        group_close(&g);
+    }
+}
+
 static void silent(void *arg, enum kith_log_level level, const char *line)
 {
 }
@@ -198,6 +389,12 @@ int main(void)
         cmocka_unit_test(what_a_cut_off_leader_took_is_taken_back_and_its_outcome_reported_as_unknown),
         cmocka_unit_test(all_at_once_may_stop_and_start),
         cmocka_unit_test(a_leader_whose_disk_fails_is_dead_to_the_others),
+        cmocka_unit_test(a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there),
+        cmocka_unit_test(a_write_waits_for_a_leader_and_gives_up_in_time),
+        cmocka_unit_test(a_write_that_is_lost_on_its_way_has_an_unknown_outcome),
+        cmocka_unit_test(a_new_leader_settles_what_the_lost_one_was_handed),
+        cmocka_unit_test(an_undecided_write_on_the_leader_ends_in_time),
+        cmocka_unit_test(dones_run_once_and_in_the_order_of_the_submits),
     };
     kith_log_setup(KITH_LOG_INFO, silent, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
