@@ -80,6 +80,32 @@ void kith_engine_close(struct kith_engine *engine)
     free(engine);
 }
 
+int kith_engine_reset(struct kith_engine *engine)
+{
+    struct kith_table **fresh = calloc(engine->db_count, sizeof *fresh);
+    int status = fresh ? KITH_OK : KITH_ENOMEM;
+    for (uint32_t i = 0; i < engine->db_count && status == KITH_OK; i++)
+        status = kith_table_open(&fresh[i], engine->options.hash_seed);
+    if (status != KITH_OK) {
+        for (uint32_t i = 0; fresh && i < engine->db_count; i++)
+            kith_table_close(fresh[i], NULL, NULL);
+        free(fresh);
+        return status;
+    }
+    kith_loader_close(engine);
+    kith_checkpoint_close(engine);
+    for (uint32_t i = 0; i < engine->db_count; i++) {
+        struct kith_db *db = &engine->dbs[i];
+        kith_lazy_release_table(engine, db->table, db->expiries);
+        db->table = fresh[i];
+        db->expiries = NULL;
+    }
+    free(fresh);
+    engine->now_ms = 0;
+    engine->background.links_unsaved = 0;
+    return KITH_OK;
+}
+
 const struct kith_hash_seed *kith_engine_hash_seed(const struct kith_engine *engine)
 {
     return &engine->options.hash_seed;

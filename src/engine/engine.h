@@ -36,6 +36,10 @@ struct kith_engine_options {
 int kith_engine_open(struct kith_engine **out, const struct kith_engine_options *options);
 /* The executor must be idle or drained by the caller until kith_engine_busy is 0. close(NULL) is safe. */
 void kith_engine_close(struct kith_engine *engine);
+/* Empties the engine: another state is to be loaded in its place. A running checkpoint is aborted, a load forgotten; time
+ * begins anew with what is loaded. Bounded work: what is large is freed by kith_engine_idle_work. KITH_ENOMEM: nothing
+ * has changed. */
+int kith_engine_reset(struct kith_engine *engine);
 /* The seed of the tables that the engine's values are made of: borrowed, lives as long as the engine. */
 const struct kith_hash_seed *kith_engine_hash_seed(const struct kith_engine *engine);
 /* Tasks submitted and not done yet. */

@@ -1,4 +1,4 @@
-/* Six calls that the node makes, and the engine's functions that answer them. */
+/* Seven calls that the node makes, and the engine's functions that answer them. */
 #include "repl/engine_machine.h"
 
 #include "base/log.h"
@@ -45,6 +45,11 @@ static int load_finish(void *context)
     return status ? explain(status, &error) : KITH_OK;
 }
 
+static int reset(void *context)
+{
+    return kith_engine_reset(context);
+}
+
 struct kith_node_machine kith_engine_machine(struct kith_engine *engine)
 {
     return (struct kith_node_machine){
@@ -55,5 +60,6 @@ struct kith_node_machine kith_engine_machine(struct kith_engine *engine)
         .checkpoint_abort = checkpoint_abort,
         .load = load,
         .load_finish = load_finish,
+        .reset = reset,
     };
 }

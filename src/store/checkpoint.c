@@ -338,18 +338,18 @@ static int read_block(struct block *out, struct kith_buf *buf, const struct kith
     return KITH_OK;
 }
 
-/* Hands the block's content on. */
-static int take_block(const struct block *block, struct kith_buf *raw, ZSTD_DCtx *zstd,
-                      int (*take)(void *, struct kith_slice), void *context, struct kith_error *error)
+/* Decompresses the block to the end of `out`. */
+static int unpack_block(const struct block *block, struct kith_buf *out, ZSTD_DCtx *zstd,
+                        struct kith_error *error)
 {
-    kith_buf_clear(raw);
-    char *room = kith_buf_reserve(raw, block->raw_length ? block->raw_length : 1);
+    char *room = kith_buf_reserve(out, block->raw_length ? block->raw_length : 1);
     if (!room)
         return cannot_read(error, KITH_ENOMEM);
     size_t n = ZSTD_decompressDCtx(zstd, room, block->raw_length, block->stored.data, block->stored.length);
     if (n != block->raw_length)
         return kith_error_set(error, KITH_ECORRUPT, "damaged: a block does not decompress to its length");
-    return take ? take(context, kith_slice(room, n)) : KITH_OK;
+    out->length += n;
+    return KITH_OK;
 }
 
 static int check_end(const struct kith_checkpoint_read *r, const struct block *end, uint64_t offset,
@@ -364,44 +364,94 @@ static int check_end(const struct kith_checkpoint_read *r, const struct block *e
     return KITH_OK;
 }
 
+struct kith_checkpoint_reader {
+    struct kith_checkpoint_read read;
+    struct kith_file *file;
+    ZSTD_DCtx *zstd;
+    struct kith_buf stored;
+    uint64_t offset;
+    bool ended;
+};
+
+int kith_checkpoint_reader_open(struct kith_checkpoint_reader **out, struct kith_file *file,
+                                struct kith_error *error)
+{
+    struct kith_checkpoint_reader *r = calloc(1, sizeof *r);
+    if (!r)
+        return cannot_read(error, KITH_ENOMEM);
+    r->file = file;
+    r->zstd = ZSTD_createDCtx();
+    int status =
+        r->zstd ? kith_checkpoint_read_header(&r->read, file, error) : cannot_read(error, KITH_ENOMEM);
+    if (status != KITH_OK) {
+        kith_checkpoint_reader_close(r);
+        return status;
+    }
+    r->offset = r->read.header.length;
+    *out = r;
+    return KITH_OK;
+}
+
+void kith_checkpoint_reader_close(struct kith_checkpoint_reader *r)
+{
+    if (!r)
+        return;
+    kith_checkpoint_read_close(&r->read);
+    kith_buf_fini(&r->stored);
+    ZSTD_freeDCtx(r->zstd);
+    free(r);
+}
+
+int kith_checkpoint_reader_next(struct kith_checkpoint_reader *r, struct kith_buf *out,
+                                struct kith_error *error)
+{
+    struct block block = {0};
+    if (r->ended)
+        return 0;
+    int status = read_block(&block, &r->stored, &r->read, r->file, r->offset, error);
+    if (status != KITH_OK)
+        return status;
+    uint64_t next = r->offset + BLOCK_HEADER_BYTES + block.stored.length;
+    bool data = block.kind == KIND_DATA;
+    status = data ? unpack_block(&block, out, r->zstd, error) : check_end(&r->read, &block, next, error);
+    if (status != KITH_OK)
+        return status;
+    r->offset = next;
+    r->read.blocks += data;
+    r->read.info.raw_bytes += block.raw_length;
+    r->ended = !data;
+    return data;
+}
+
+const struct kith_checkpoint_info *kith_checkpoint_reader_info(const struct kith_checkpoint_reader *reader)
+{
+    return &reader->read.info;
+}
+
 int kith_checkpoint_read_all(struct kith_checkpoint_read *out, struct kith_file *file,
                              int (*take)(void *context, struct kith_slice bytes), void *context,
                              struct kith_error *error)
 {
-    struct kith_checkpoint_read r;
-    int status = kith_checkpoint_read_header(&r, file, error);
-    if (status != KITH_OK) {
-        out->damage_offset = 0;
-        return status;
-    }
-    struct kith_buf stored = {0}, raw = {0};
-    ZSTD_DCtx *zstd = ZSTD_createDCtx();
-    uint64_t offset = r.header.length;
-    bool more = true;
-    status = zstd ? KITH_OK : cannot_read(error, KITH_ENOMEM);
-    while (status == KITH_OK && more) {
-        struct block block = {0};
-        status = read_block(&block, &stored, &r, file, offset, error);
-        if (status != KITH_OK)
+    struct kith_checkpoint_reader *r = NULL;
+    struct kith_buf raw = {0};
+    int status = kith_checkpoint_reader_open(&r, file, error);
+    out->damage_offset = 0;
+    while (status == KITH_OK) {
+        kith_buf_clear(&raw);
+        int more = kith_checkpoint_reader_next(r, &raw, error);
+        if (more <= 0) {
+            status = more;
             break;
-        uint64_t next = offset + BLOCK_HEADER_BYTES + block.stored.length;
-        more = block.kind == KIND_DATA;
-        status =
-            more ? take_block(&block, &raw, zstd, take, context, error) : check_end(&r, &block, next, error);
-        if (status != KITH_OK)
-            break;
-        offset = next;
-        r.blocks += more;
-        r.info.raw_bytes += block.raw_length;
+        }
+        status = take ? take(context, kith_buf_slice(&raw)) : KITH_OK;
     }
-    ZSTD_freeDCtx(zstd);
+    if (status == KITH_OK) {
+        *out = r->read;
+        r->read.header = (struct kith_buf){0};
+    } else if (r) {
+        out->damage_offset = r->offset;
+    }
+    kith_checkpoint_reader_close(r);
     kith_buf_fini(&raw);
-    kith_buf_fini(&stored);
-    if (status != KITH_OK) {
-        kith_checkpoint_read_close(&r);
-        out->damage_offset = offset;
-        return status;
-    }
-    *out = r;
-    return KITH_OK;
+    return status;
 }

@@ -61,6 +61,19 @@ void kith_checkpoint_read_close(struct kith_checkpoint_read *read);
 int kith_checkpoint_read_header(struct kith_checkpoint_read *out, struct kith_file *file,
                                 struct kith_error *error);
 
+/* Reading block by block. `file` is borrowed until close. */
+struct kith_checkpoint_reader;
+int kith_checkpoint_reader_open(struct kith_checkpoint_reader **out, struct kith_file *file,
+                                struct kith_error *error);
+/* close(NULL) is safe. */
+void kith_checkpoint_reader_close(struct kith_checkpoint_reader *reader);
+/* Appends the next block's content, checked, to `out`. 1: there may be more; 0: that was the end, nothing was appended,
+ * and the whole file was sound; negative as kith_checkpoint_read_all. */
+int kith_checkpoint_reader_next(struct kith_checkpoint_reader *reader, struct kith_buf *out,
+                                struct kith_error *error);
+/* Borrowed; raw_bytes: so far. */
+const struct kith_checkpoint_info *kith_checkpoint_reader_info(const struct kith_checkpoint_reader *reader);
+
 /* Reads and checks everything; calls take(context, bytes) for each piece of the stream in order (NULL: only
  * check). A non-zero result of take ends it and is returned. Fills out->info; the caller closes `out` on
  * success only. */

@@ -286,6 +286,66 @@ static void a_stream_cut_short_or_damaged_is_refused(void **state)
     fixture_close(&fixture);
 }
 
+/* In the middle of a checkpoint, a load, or both's ends, with large values: what comes after is as in a new engine. */
+static void an_engine_that_was_reset_loads_another_state(void **state)
+{
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct fixture source, fixture, loaded;
+        struct kith_buf stream = {0};
+        struct kith_rng rng;
+        kith_rng_seed(&rng, seed);
+        assert_true(fixture_open(&source, 5) && fixture_open(&fixture, 6));
+        random_commands(&source, &rng, 300);
+        uint64_t digest = kith_engine_digest(source.engine);
+        assert_int_equal(fixture_save(source.engine, &stream, 2000), KITH_OK);
+        fixture.now_ms += 1000000; /* its time was ahead */
+        random_commands(&fixture, &rng, 100 + (size_t)kith_rng_below(&rng, 400));
+        if (seed % 3) {
+            struct kith_buf begun = {0};
+            assert_int_equal(kith_engine_checkpoint_begin(fixture.engine), KITH_OK);
+            for (uint64_t steps = kith_rng_below(&rng, 6); steps > 0; steps--)
+                if (kith_engine_checkpoint_step(fixture.engine, &begun, 500) != 1)
+                    break;
+            if (seed % 2)
+                random_commands(&fixture, &rng, 50);
+            kith_buf_fini(&begun);
+        }
+        assert_int_equal(kith_engine_reset(fixture.engine), KITH_OK);
+        if (seed % 4 == 0) { /* a load that is given up half-way */
+            assert_int_equal(
+                kith_engine_load(fixture.engine, kith_slice(stream.data, stream.length / 2), NULL), KITH_OK);
+            assert_int_equal(kith_engine_reset(fixture.engine), KITH_OK);
+        }
+        assert_int_equal(fixture_load(fixture.engine, kith_buf_slice(&stream), 300, NULL), KITH_OK);
+        assert_true(kith_engine_digest(fixture.engine) == digest);
+        while (kith_engine_idle_work(fixture.engine)) {
+        }
+        assert_true(kith_engine_digest(fixture.engine) == digest);
+        kith_buf_clear(&stream); /* and it goes on */
+        assert_int_equal(fixture_save(fixture.engine, &stream, 2000), KITH_OK);
+        assert_loads_as(kith_buf_slice(&stream), 100, digest, &loaded);
+        fixture_close(&loaded);
+        fixture_close(&fixture);
+        fixture_close(&source);
+        kith_buf_fini(&stream);
+    }
+}
+
+static void without_memory_a_reset_changes_nothing(void **state)
+{
+    struct fixture fixture;
+    assert_true(fixture_open(&fixture, 5));
+    fixture_do(&fixture, "set a b");
+    fixture_do(&fixture, "hset h f v");
+    uint64_t digest = kith_engine_digest(fixture.engine);
+    for (int n = 0; failing_malloc_sweep(&n);) {
+        int status = kith_engine_reset(fixture.engine);
+        assert_true(status == KITH_OK || kith_engine_digest(fixture.engine) == digest);
+    }
+    assert_string_equal(fixture_do(&fixture, "dbsize"), ":0\r\n");
+    fixture_close(&fixture);
+}
+
 static void without_memory_a_checkpoint_fails_and_the_data_stays(void **state)
 {
     for (int n = 0; failing_malloc_sweep(&n);) {
@@ -328,6 +388,8 @@ int main(void)
         cmocka_unit_test(after_an_abort_the_next_checkpoint_is_whole),
         cmocka_unit_test(an_engine_closes_in_the_middle_of_anything),
         cmocka_unit_test(a_stream_cut_short_or_damaged_is_refused),
+        cmocka_unit_test(an_engine_that_was_reset_loads_another_state),
+        cmocka_unit_test(without_memory_a_reset_changes_nothing),
         cmocka_unit_test(without_memory_a_checkpoint_fails_and_the_data_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
