@@ -279,6 +279,28 @@ int kith_store_read_log(struct kith_store *store,
     return KITH_OK;
 }
 
+/* Writes what was read once more, where it lies. After a sync that failed the system may show bytes that it holds for
+ * written and that the disk has never seen; another sync would say nothing of them, and a later power cut takes them
+ * away, acknowledged entries among them. (LWN, PostgreSQL's fsync() surprise, 2018.) */
+static int write_again(struct kith_file *file, uint64_t size)
+{
+    enum { CHUNK = 1 << 18 };
+    char *bytes = malloc(CHUNK);
+    int status = bytes ? KITH_OK : KITH_ENOMEM;
+    for (uint64_t at = 0; status == KITH_OK && at < size;) {
+        size_t want = size - at < CHUNK ? (size_t)(size - at) : CHUNK, got = 0;
+        status = file->fs->read(file, bytes, want, at, &got);
+        if (status == KITH_OK && got < want)
+            status = KITH_EIO;
+        struct kith_slice piece = kith_slice(bytes, want);
+        if (status == KITH_OK)
+            status = file->fs->write(file, &piece, 1, at);
+        at += want;
+    }
+    free(bytes);
+    return status;
+}
+
 /* The last segment as it will stay: without the unfinished write and the preallocated rest, and synced. */
 static int finish_last_segment(struct kith_store *store, struct kith_error *error)
 {
@@ -297,6 +319,8 @@ static int finish_last_segment(struct kith_store *store, struct kith_error *erro
         status = store->fs->size(file, &size);
         if (status == KITH_OK && size > store->walk.cut_offset)
             status = store->fs->truncate(file, store->walk.cut_offset);
+        if (status == KITH_OK)
+            status = write_again(file, store->walk.cut_offset);
         if (status == KITH_OK)
             status = store->fs->sync(file, KITH_FS_SYNC_ALL);
         store->fs->close(file);
