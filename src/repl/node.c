@@ -95,43 +95,55 @@ int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const str
     return KITH_OK;
 }
 
-int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address, struct kith_slice bytes)
+static int take_frame(struct kith_node *node, uint64_t peer, const char *address, struct kith_frame *frame)
 {
-    struct kith_frame frame;
-    int status = KITH_OK;
-    if (node->failure != KITH_OK || node->closing)
+    if (node_members_receive(node, peer, address, frame))
         return KITH_OK;
-    status = kith_frame_decode(&frame, &node->room, bytes);
-    if (status == KITH_ENOMEM)
-        return KITH_OK; /* lost on its way */
-    if (status != KITH_OK)
-        return status;
-    node->now_ms = clock_ms(node);
-    if (node_members_receive(node, peer, address, &frame))
-        return KITH_OK;
-    switch (frame.kind) {
+    switch (frame->kind) {
     case KITH_CORE_APPEND:
     case KITH_CORE_APPEND_RESULT:
     case KITH_CORE_VOTE:
     case KITH_CORE_VOTE_RESULT:
     case KITH_CORE_TIMEOUT_NOW:
-        frame.raft.peer = peer;
-        frame.raft.peer_address = address;
-        node_take_message(node, &frame.raft);
+        frame->raft.peer = peer;
+        frame->raft.peer_address = address;
+        node_take_message(node, &frame->raft);
         return KITH_OK;
     case KITH_FRAME_FORWARD:
     case KITH_FRAME_FORWARD_REFUSED:
-        node_forward_receive(node, peer, address, &frame);
+        node_forward_receive(node, peer, address, frame);
+        return KITH_OK;
+    case KITH_FRAME_PROBE:
+    case KITH_FRAME_PROBE_RESULT:
+    case KITH_FRAME_READ:
+    case KITH_FRAME_READ_RESULT:
+        node_read_receive(node, peer, address, frame);
         return KITH_OK;
     case KITH_CORE_INSTALL:
     case KITH_FRAME_STREAM_OFFER:
     case KITH_FRAME_STREAM_WANT:
     case KITH_FRAME_STREAM_DATA:
     case KITH_FRAME_STREAM_END:
-        return node_stream_receive(node, peer, address, &frame);
+        return node_stream_receive(node, peer, address, frame);
     default:
         return KITH_OK;
     }
+}
+
+int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address, struct kith_slice bytes)
+{
+    struct kith_frame frame;
+    if (node->failure != KITH_OK || node->closing)
+        return KITH_OK;
+    int status = kith_frame_decode(&frame, &node->room, bytes);
+    if (status == KITH_ENOMEM)
+        return KITH_OK; /* lost on its way */
+    if (status != KITH_OK)
+        return status;
+    node->now_ms = clock_ms(node);
+    status = take_frame(node, peer, address, &frame);
+    node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head;
+    return status;
 }
 
 void kith_node_poll(struct kith_node *node)
@@ -143,6 +155,7 @@ void kith_node_poll(struct kith_node *node)
     node_members_poll(node);
     node_forward_take_time(node);
     node_forward_flush(node);
+    node_read_poll(node);
     trim_terms(node);
     if (node->log) {
         node_checkpoint_advance(node);
@@ -164,6 +177,8 @@ int64_t kith_node_timeout_ms(const struct kith_node *node)
         at = members_at;
     if (at > forward_at)
         at = forward_at;
+    if (at > node_read_due_ms(node))
+        at = node_read_due_ms(node);
     if (at == UINT64_MAX)
         return -1;
     uint64_t now = clock_ms(node);
@@ -287,6 +302,7 @@ static void finish_waiting(struct kith_node *node)
     } while (waiting_entries(node) && !node->in_group && node->failure == KITH_OK);
     node->closing = true;
     node_advance(node);
+    node_read_close(node);
 }
 
 int kith_node_close(struct kith_node *node)

@@ -117,7 +117,7 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
  * with everysec, none and in memory, before this call returns. status 0: applied. Negative: what apply
  * returned, or, when the disk failed, why; the entry may then still be found after a restart (outcome
  * unknown); KITH_EUNKNOWN: the leader was lost, the entry may have been kept or not; KITH_EAGAIN: no leader in time,
- * the entry was certainly not taken. `hooks` is borrowed until done has run; `done` may be NULL; `done` may submit. Failure:
+ * the entry was certainly not taken. `hooks` is borrowed until done has run; `done` may be NULL; `done` may submit. Dones run in the order of the submits. Failure:
  * KITH_ENOMEM, KITH_ETOOBIG (payload over 1 GiB), KITH_ECLOSED, or the status that made the node read-only,
  * explained by kith_node_error(). */
 int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const struct kith_apply_hooks *hooks,
@@ -126,13 +126,15 @@ int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const str
 /* A linearizable read (ReadIndex, Raft thesis 6.4). Positive: the state may be read right now, `done` will not run (a
  * group of one). 0: done(context, status) runs once from poll, submit, receive or close; with status 0 every write that
  * was acknowledged before this call, anywhere in the group, is in the state. KITH_EAGAIN in done: no leader in time.
- * Negative: KITH_ENOMEM, KITH_ECLOSED. One probe serves all reads between two polls. */
+ * Negative: KITH_ENOMEM, KITH_ECLOSED, or why this node is read-only: it cannot know what the group does. One probe serves all reads between two polls. */
 int kith_node_read(struct kith_node *node, void (*done)(void *context, int status), void *context);
 
 /* Nobody else votes: what this node has is the truth, and kith_node_read would say so at once. */
 bool kith_node_is_alone(const struct kith_node *node);
 
-/* Upper bound of how old this node's state is, in ms; 0 on a leader of one; -1: unknown (no leader was heard yet). */
+/* How old this node's state may be, in ms: the time since the last message of the leader whose commits are all applied
+ * here (on the leader: since a majority was heard); a message's own way is not in it. 0 on a leader of one; -1: unknown
+ * (no leader was heard yet). */
 int64_t kith_node_lag_ms(const struct kith_node *node);
 
 /* --- members --- */

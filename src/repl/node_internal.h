@@ -39,6 +39,40 @@ struct node_forwards {
     uint64_t not_before_ms; /* after a refusal */
 };
 
+/* Linearizable reads on their way: node_read.c. */
+struct node_read {
+    struct node_read *next;
+    void (*done)(void *context, int status); /* NULL: a peer's, that is told the index */
+    void *context;
+    uint64_t peer, peer_number;
+    uint64_t since_ms;
+    uint64_t number; /* of the probe, or of the question to the leader, that answers for it */
+    uint64_t index;  /* that must be applied */
+};
+
+struct node_read_queue {
+    struct node_read *head, *tail;
+};
+
+struct node_voter {
+    uint64_t id;
+    uint64_t answered; /* the newest probe that it has answered in this term */
+    uint64_t heard_ms; /* when a message of this leader's term came from it last; 0: never */
+};
+
+struct node_reads {
+    struct node_read_queue gathered; /* since the last probe or question */
+    struct node_read_queue asked;    /* wait for a majority, or for the leader */
+    struct node_read_queue known;    /* wait for the index to be applied */
+    uint64_t number, sent_ms;        /* of the last probe or question */
+    uint64_t not_before_ms;          /* after a leader said no */
+    struct node_voter voters[KITH_MEMBERS_MAX];
+    size_t voter_count;
+    /* A follower's view of its age: all that the leader had committed at at_ms is in index, and once that is applied
+     * the state is no older than that. */
+    uint64_t fresh_ms, next_index, next_ms; /* 0: none */
+};
+
 /* Entries [first, next) by index, in a ring: those that wait to be applied, and before them, in a group, the last that
  * were, because a member that is a little behind will ask for them. */
 struct node_window {
@@ -71,6 +105,7 @@ struct kith_node {
     struct node_window window;
     struct node_prepared prepared;
     struct node_forwards forwards;
+    struct node_reads reads;
     size_t own_waiting;                     /* of the window: entries submitted here whose done has not run */
     uint64_t own_first;                     /* none of them is before this index */
     struct node_entry *orphans;             /* no longer in the log; their dones are yet to run */
@@ -159,6 +194,20 @@ void node_forward_decide_all(struct kith_node *node, int sent, int waiting);
 void node_forward_take_time(struct kith_node *node);
 /* When the next of them is due; UINT64_MAX: none. */
 uint64_t node_forward_due_ms(const struct kith_node *node);
+
+/* --- node_read.c: linearizable reads --- */
+
+/* A frame of theirs. */
+void node_read_receive(struct kith_node *node, uint64_t peer, const char *address,
+                       const struct kith_frame *frame);
+/* A message of the core's has come in: what it tells about age, and who follows. Before the core takes it. */
+void node_read_note(struct kith_node *node, const struct kith_core_message *message);
+/* Another leader, or another term: all answers that are still out are void. */
+void node_read_begin_term(struct kith_node *node);
+/* Sends what was gathered, and runs the dones of what is due. From poll only. */
+void node_read_poll(struct kith_node *node);
+void node_read_close(struct kith_node *node);
+uint64_t node_read_due_ms(const struct kith_node *node);
 
 /* --- node_send.c --- */
 

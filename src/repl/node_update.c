@@ -187,6 +187,7 @@ static void note_roles(struct kith_node *node, const struct kith_core_update *up
                   leader == node->id ? " (this node)" : "");
     node->status.leader_changes += leader != 0;
     node->poll_now |= node->forwards.head != NULL; /* it may have waited for this */
+    node_read_begin_term(node);
     node->leader = leader;
     node->leader_term = update->term;
 }
@@ -254,6 +255,7 @@ void node_take_message(struct kith_node *node, const struct kith_core_message *m
 {
     struct kith_core_update update;
     int status = KITH_OK;
+    node_read_note(node, message);
     if (message->kind == KITH_CORE_APPEND)
         status =
             prepare(node, message->append.previous_index + 1, message->append.entries, message->append.count);

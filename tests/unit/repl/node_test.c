@@ -154,6 +154,7 @@ static void a_node_in_memory_takes_the_same_way_and_no_file(void **state)
     assert_int_equal(r.runs, 1000);
     expect_content(&t, 1000);
     assert_int_equal(kith_node_checkpoint(node, NULL, NULL), KITH_EPERM);
+    kith_node_poll(node);
     assert_int_equal(kith_node_timeout_ms(node), -1);
     assert_int_equal(kith_node_close(node), KITH_OK);
     tiny_fini(&t);

@@ -1,0 +1,275 @@
+/* Linearizable reads in groups, and how old a state is. */
+#include "base/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "group.h"
+
+struct result {
+    int runs, status;
+};
+
+static void note(void *context, int status)
+{
+    struct result *r = context;
+    r->runs++;
+    r->status = status;
+}
+
+static void submit(struct group *g, int place, struct result *r)
+{
+    struct kith_buf payload = {0};
+    kith_buf_append_text(&payload, "something");
+    assert_int_equal(kith_node_submit(g->member[place].node, &payload, NULL, note, r), KITH_OK);
+}
+
+/* At `at_least` entries must be in the state when it says that it may be read. */
+struct read {
+    struct group *group;
+    int place;
+    size_t at_least;
+    struct result *result;
+};
+
+static void note_read(void *context, int status)
+{
+    struct read *read = context;
+    note(read->result, status);
+    if (status == KITH_OK)
+        assert_true(read->group->member[read->place].machine.count >= read->at_least);
+    else
+        assert_int_equal(status, KITH_EAGAIN);
+    free(read);
+}
+
+static void ask(struct group *g, int place, size_t at_least, struct result *r)
+{
+    struct read *read = malloc(sizeof *read);
+    *read = (struct read){g, place, at_least, r};
+    assert_int_equal(kith_node_read(g->member[place].node, note_read, read), KITH_OK);
+}
+
+static uint64_t probes(const struct group *g, int place)
+{
+    struct kith_node_status s;
+    kith_node_get_status(g->member[place].node, &s);
+    return s.probes;
+}
+
+static void alone_a_node_reads_at_once(void **state)
+{
+    struct group g = {0};
+    group_open(&g, 1);
+    assert_int_equal(kith_node_read(g.member[0].node, note, NULL), 1);
+    assert_int_equal(kith_node_lag_ms(g.member[0].node), 0);
+    group_stop(&g, 0);
+    group_start(&g, 0, 0);
+    assert_int_equal(kith_node_read(g.member[0].node, note, NULL), 1);
+    group_close(&g);
+}
+
+static void one_probe_answers_for_all_reads_since_the_last(void **state)
+{
+    struct group g = {0};
+    struct result r = {0}, w = {0};
+    group_open(&g, 3);
+    submit(&g, 0, &w);
+    group_run(&g, 100);
+    uint64_t before = probes(&g, 0);
+    for (int i = 0; i < 100; i++)
+        ask(&g, 0, 1, &r);
+    assert_int_equal(kith_node_timeout_ms(g.member[0].node), 0);
+    group_run(&g, 5);
+    assert_int_equal(r.runs, 100);
+    assert_int_equal(r.status, KITH_OK);
+    assert_int_equal(probes(&g, 0), before + 1);
+    group_run(&g, 500);
+    assert_int_equal(probes(&g, 0), before + 1); /* nobody reads: nobody asks */
+    group_close(&g);
+}
+
+static void a_read_on_a_follower_sees_what_was_acknowledged_elsewhere(void **state)
+{
+    struct group g = {0};
+    struct result r = {0}, w = {0};
+    group_open(&g, 3);
+    submit(&g, 0, &w);
+    while (!w.runs)
+        group_step(&g);
+    assert_int_equal(g.member[1].machine.count, 0); /* it has not heard of the commit yet */
+    ask(&g, 1, 1, &r);
+    group_run(&g, 100);
+    assert_int_equal(r.runs, 1);
+    assert_int_equal(r.status, KITH_OK);
+    group_close(&g);
+}
+
+static void a_new_leader_serves_reads_without_a_write(void **state)
+{
+    struct group g = {0};
+    struct result r = {0}, w = {0};
+    group_open(&g, 3);
+    submit(&g, 0, &w);
+    group_run(&g, 100);
+    group_stop(&g, 0);
+    group_run(&g, 100);
+    ask(&g, 1, 1, &r);
+    ask(&g, 2, 1, &r);
+    group_run(&g, 2000);
+    assert_int_equal(r.runs, 2);
+    assert_int_equal(r.status, KITH_OK);
+    group_close(&g);
+}
+
+static void a_leader_that_is_cut_off_serves_no_read(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 3);
+    for (int i = 1; i < 3; i++)
+        g.cut[0][i] = g.cut[i][0] = true;
+    assert_int_equal(kith_node_role(g.member[0].node), KITH_CORE_LEADER);
+    ask(&g, 0, 0, &r);
+    group_run(&g, 2900);
+    assert_int_equal(r.runs, 0);
+    group_run(&g, 200);
+    assert_int_equal(r.runs, 1);
+    assert_int_equal(r.status, KITH_EAGAIN);
+    ask(&g, 0, 0, &r);
+    memset(g.cut, 0, sizeof g.cut);
+    group_run(&g, 2000);
+    assert_int_equal(r.runs, 2);
+    assert_int_equal(r.status, KITH_OK);
+    group_close(&g);
+}
+
+static void a_failed_node_of_a_group_serves_none(void **state)
+{
+    struct group g = {0};
+    struct result r = {0}, w = {0};
+    group_open(&g, 3);
+    crash_fs_fail_syncs(g.member[0].disk, KITH_EIO);
+    submit(&g, 0, &w);
+    group_run(&g, 100);
+    assert_int_equal(kith_node_read(g.member[0].node, note, &r), KITH_EIO);
+    group_close(&g);
+}
+
+static bool drops_probes_once(struct group *g, const struct group_frame *frame)
+{
+    static int dropped;
+    bool drop =
+        (frame->bytes.data[0] == KITH_FRAME_PROBE || frame->bytes.data[0] == KITH_FRAME_READ) && dropped < 6;
+    dropped += drop;
+    return drop;
+}
+
+static void a_lost_question_is_asked_again(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 3);
+    g.drops = drops_probes_once;
+    ask(&g, 0, 0, &r);
+    ask(&g, 1, 0, &r);
+    group_run(&g, 400);
+    assert_int_equal(r.runs, 2);
+    assert_int_equal(r.status, KITH_OK);
+    group_close(&g);
+}
+
+static void a_state_ages_while_the_leader_is_not_heard(void **state)
+{
+    struct group g = {0};
+    group_open(&g, 3);
+    group_run(&g, 200);
+    for (int i = 0; i < 3; i++) {
+        int64_t lag = kith_node_lag_ms(g.member[i].node);
+        assert_true(lag >= 0 && lag <= 60);
+    }
+    for (int i = 0; i < 2; i++)
+        g.cut[i][2] = g.cut[2][i] = true;
+    group_run(&g, 1000);
+    assert_true(kith_node_lag_ms(g.member[2].node) >= 900);
+    assert_true(kith_node_lag_ms(g.member[0].node) <= 60);
+    group_close(&g);
+}
+
+struct tally {
+    size_t acknowledged;
+};
+
+static void tally(void *context, int status)
+{
+    ((struct tally *)context)->acknowledged += status == KITH_OK;
+}
+
+static bool drops_at_random(struct group *g, const struct group_frame *frame)
+{
+    return kith_rng_below(&g->rng, 100) < 5;
+}
+
+/* Writes and reads everywhere while the network misbehaves: a read sees all that was acknowledged before it. */
+static void no_read_is_stale(void **state)
+{
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct group g = {0};
+        struct tally t = {0};
+        struct result r = {0};
+        int asked = 0;
+        group_open(&g, 3);
+        kith_rng_seed(&g.rng, seed);
+        for (int i = 0; i < 10000; i++) {
+            int place = (int)kith_rng_below(&g.rng, 3);
+            struct kith_buf payload = {0};
+            if (i % 1000 == 0) {
+                memset(g.cut, 0, sizeof g.cut);
+                g.drops = i % 3000 ? drops_at_random : NULL;
+                int alone = group_leader(&g);
+                for (int k = 0; alone >= 0 && k < 3 && i % 2000; k++)
+                    g.cut[alone][k] = g.cut[k][alone] = true;
+            }
+            kith_buf_append_text(&payload, "x");
+            if (i % 4 == 0)
+                assert_int_equal(kith_node_submit(g.member[place].node, &payload, NULL, tally, &t), KITH_OK);
+            kith_buf_fini(&payload);
+            if (i % 3 == 0) {
+                ask(&g, (int)kith_rng_below(&g.rng, 3), t.acknowledged, &r);
+                asked++;
+            }
+            group_step(&g);
+        }
+        memset(g.cut, 0, sizeof g.cut);
+        g.drops = NULL;
+        group_run(&g, 12000);
+        assert_int_equal(r.runs, asked);
+        assert_int_equal(r.status, KITH_OK);
+        assert_true(t.acknowledged > 1000);
+        group_close(&g);
+    }
+}
+
+static void silent(void *arg, enum kith_log_level level, const char *line)
+{
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(alone_a_node_reads_at_once),
+        cmocka_unit_test(one_probe_answers_for_all_reads_since_the_last),
+        cmocka_unit_test(a_read_on_a_follower_sees_what_was_acknowledged_elsewhere),
+        cmocka_unit_test(a_new_leader_serves_reads_without_a_write),
+        cmocka_unit_test(a_leader_that_is_cut_off_serves_no_read),
+        cmocka_unit_test(a_failed_node_of_a_group_serves_none),
+        cmocka_unit_test(a_lost_question_is_asked_again),
+        cmocka_unit_test(a_state_ages_while_the_leader_is_not_heard),
+        cmocka_unit_test(no_read_is_stale),
+    };
+    kith_log_setup(KITH_LOG_INFO, silent, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
