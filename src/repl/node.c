@@ -72,6 +72,7 @@ int kith_node_submit(struct kith_node *node, struct kith_buf *payload, const str
     }
     *entry = (struct node_entry){
         .hooks = hooks, .done = done, .context = context, .since_ms = node->now_ms, .state = NODE_SENT};
+    atomic_init(&entry->log.references, 1);
     entry->log.kind = KITH_RECORD_COMMAND;
     entry->log.payload = *payload;
     kith_buf_init(payload);
