@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "failing_malloc.h"
 #include "group.h"
 
 struct result {
@@ -376,6 +377,71 @@ static void dones_run_once_and_in_the_order_of_the_submits(void **state)
     }
 }
 
+/* --- memory that fails --- */
+
+static void *raft_malloc_wrapped(void *data, size_t size)
+{
+    return malloc(size);
+}
+
+static void raft_free_wrapped(void *data, void *p)
+{
+    free(p);
+}
+
+static void *raft_calloc_wrapped(void *data, size_t n, size_t size)
+{
+    return calloc(n, size);
+}
+
+static void *raft_realloc_wrapped(void *data, void *p, size_t size)
+{
+    return realloc(p, size);
+}
+
+static int read_or_write(struct group *g, int place, struct result *r)
+{
+    int status = submit(g, place, "something", r);
+    assert_true(status == KITH_OK || status == KITH_ENOMEM);
+    int read = kith_node_read(g->member[place].node, note, r);
+    assert_true(read == KITH_OK || read == KITH_ENOMEM);
+    return (status == KITH_OK) + (read == KITH_OK);
+}
+
+/* What fails for want of memory says so, or is as if a frame had been lost, or stops its node; the group goes on, and all
+ * are the same in the end. */
+static void each_failed_allocation_leaves_the_group_whole(void **state)
+{
+    struct raft_heap heap = {.malloc = raft_malloc_wrapped,
+                             .free = raft_free_wrapped,
+                             .calloc = raft_calloc_wrapped,
+                             .realloc = raft_realloc_wrapped};
+    raft_heap_set(&heap);
+    bool failed = true;
+    for (int n = 0; failed; n += 1 + n / 16) {
+        struct group g = {0};
+        struct result r = {0};
+        group_open(&g, 3);
+        failing_malloc_arm(n);
+        int expected = read_or_write(&g, 0, &r) + read_or_write(&g, 1, &r);
+        group_run(&g, 60);
+        failed = failing_malloc_disarm();
+        group_run(&g, 11000);
+        assert_int_equal(r.runs, expected);
+        for (int i = 0; i < 3; i++) {
+            if (!*kith_node_error(g.member[i].node))
+                continue;
+            group_stop(&g, i);
+            group_start(&g, i, 0);
+        }
+        group_run(&g, 2000);
+        assert_true(group_leader(&g) >= 0);
+        expect_same_content(&g, g.member[0].machine.count);
+        group_close(&g);
+    }
+    raft_heap_set_default();
+}
+
 static void silent(void *arg, enum kith_log_level level, const char *line)
 {
 }
@@ -395,6 +461,7 @@ int main(void)
         cmocka_unit_test(a_new_leader_settles_what_the_lost_one_was_handed),
         cmocka_unit_test(an_undecided_write_on_the_leader_ends_in_time),
         cmocka_unit_test(dones_run_once_and_in_the_order_of_the_submits),
+        cmocka_unit_test(each_failed_allocation_leaves_the_group_whole),
     };
     kith_log_setup(KITH_LOG_INFO, silent, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
