@@ -36,9 +36,10 @@ struct kith_peers_host {
     int (*receive)(void *context, uint64_t peer, const char *address, struct kith_slice frame);
     /* There is room again, or a peer is reached. */
     void (*wake)(void *context);
-    /* Somebody who knows the secret wants to be a standby. kith_peer_join_answer must be called once, now or later. NULL:
-     * nobody joins here. */
-    void (*join)(void *context, uint64_t node_id, const char *address, struct kith_peer_join *join);
+    /* Somebody who knows the secret wants to be a standby, or a spare. kith_peer_join_answer must be called once, now or
+     * later. NULL: nobody joins here. */
+    void (*join)(void *context, uint64_t node_id, const char *address, bool as_spare,
+                 struct kith_peer_join *join);
 };
 
 /* Copies the texts. Nothing is listened on or sent before kith_peers_start. KITH_EINVAL (an address), KITH_ENOMEM. */
@@ -92,6 +93,7 @@ struct kith_peer_join_options {
     const struct kith_peer_tls *tls;
     uint64_t node_id;  /* our own */
     uint64_t group_id; /* 0: whichever it is */
+    bool as_spare;     /* not as a standby */
     unsigned limit_ms; /* to keep trying; 0: 60,000 */
 };
 /* Asks to become a standby until it is one: *group_id is then the group's. What cannot get better (another secret, group

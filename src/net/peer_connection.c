@@ -330,7 +330,7 @@ static void begin_join(struct peer_connection *c)
     c->join = join;
     KITH_INFO("node %016llx at %s asks to join the group", (unsigned long long)c->wire.peer_id,
               c->wire.peer_address);
-    host->join(host->context, c->wire.peer_id, c->wire.peer_address, join);
+    host->join(host->context, c->wire.peer_id, c->wire.peer_address, c->wire.as_spare, join);
 }
 
 static void accepted_ready(struct peer_connection *c)

@@ -211,6 +211,7 @@ static int attempt(struct attempt *a, const struct kith_peer_join_options *optio
                                    .node_id = options->node_id,
                                    .address = options->address,
                                    .secret = options->secret,
+                                   .as_spare = options->as_spare,
                                    .lowest = PEER_VERSION_LOWEST,
                                    .highest = PEER_VERSION_HIGHEST},
                           .fd = -1};

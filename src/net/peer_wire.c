@@ -105,6 +105,7 @@ void peer_wire_dial(struct peer_wire *wire, const struct peer_self *self, enum p
     kith_buf_append(&wire->out, wire->nonce, PEER_NONCE_BYTES);
     kith_buf_append_char(&wire->out, (char)address_length);
     kith_buf_append(&wire->out, self->address, address_length);
+    kith_buf_append_char(&wire->out, self->as_spare);
     end(wire, start, true);
 }
 
@@ -205,6 +206,7 @@ static int on_hello(struct peer_wire *wire, struct kith_reader *r)
     uint64_t meant = kith_reader_u64(r);
     struct kith_slice nonce = kith_reader_bytes(r, PEER_NONCE_BYTES);
     struct kith_slice address = kith_reader_bytes(r, kith_reader_u8(r));
+    wire->as_spare = kith_reader_u8(r) & 1; /* what follows is of later versions */
     if (r->failed || lowest > highest || memchr(address.data, 0, address.length))
         return fail(wire, KITH_ECORRUPT, "sent a damaged greeting");
     copy_text(wire->peer_address, sizeof wire->peer_address, address);

@@ -63,6 +63,7 @@ struct peer_self {
     uint64_t group_id, node_id; /* group 0: not known yet (a join, a question) */
     const char *address;        /* where peers reach it */
     struct kith_slice secret;   /* may be empty */
+    bool as_spare;              /* a join: wants to be known only */
     uint16_t lowest, highest;   /* versions */
 };
 
@@ -71,6 +72,7 @@ struct peer_wire {
     enum peer_wire_state state;
     enum peer_purpose purpose;
     bool dialer;
+    bool as_spare; /* acceptor: of one who joins */
     uint16_t version;
     uint64_t peer_id; /* dialer: the node meant, 0 anyone; after CHALLENGE or HELLO the other's own */
     uint64_t peer_group;

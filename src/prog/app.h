@@ -3,6 +3,7 @@
 #ifndef KITH_PROG_APP_H
 #define KITH_PROG_APP_H
 
+#include "net/peer.h"
 #include "net/server.h"
 #include "prog/config.h"
 
@@ -17,7 +18,10 @@ struct app {
     struct kith_pool *pool;
     struct kith_engine *engine;
     struct kith_node *node;
-    int64_t started_ms; /* wall clock */
+    struct kith_peers *peers; /* NULL: the node stays alone */
+    struct kith_peer_tls *peer_tls;
+    uint64_t join_group, join_node_id; /* what a member answered; 0: nothing was joined */
+    int64_t started_ms;                /* wall clock */
     unsigned worker_count;
     bool signalled;
     char run_id[41];
@@ -26,6 +30,17 @@ struct app {
 
 /* The configuration as the server takes it; borrows the texts. */
 struct kith_server_options app_server_options(const struct app *app);
+
+/* Before the node is opened: the transport, and the join when there is one to make. */
+int app_cluster_open(struct app *app, struct kith_error *error);
+/* What the node is to know of it. */
+void app_cluster_node_options(struct app *app, struct kith_node_options *options);
+/* After: peers may come. */
+int app_cluster_start(struct app *app, struct kith_error *error);
+/* After the node was closed, before the server. */
+void app_cluster_close(struct app *app);
+/* Takes over what CONFIG SET may change. */
+void app_cluster_configure(struct app *app);
 
 /* kith_host.command: connection commands, then the ones below. */
 void app_command(void *context, struct kith_call *call);

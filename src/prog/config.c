@@ -25,7 +25,7 @@ static int64_t *number_field(const struct kith_config *config, const struct conf
 static char **text_field(const struct kith_config *config, size_t key)
 {
     const struct config_row *row = row_at(key);
-    if (row->kind == CONFIG_TEXT || row->kind == CONFIG_WORDS)
+    if (row->kind == CONFIG_TEXT || row->kind == CONFIG_SECRET || row->kind == CONFIG_WORDS)
         return (char **)((char *)(uintptr_t)config + row->offset);
     if (row->kind != CONFIG_ACCEPTED)
         return NULL;
@@ -378,6 +378,10 @@ void kith_config_key_value(const struct kith_config *config, size_t key, struct 
 {
     const struct config_row *row = row_at(key);
     char **text = text_field(config, key);
+    if (text && row->kind == CONFIG_SECRET) {
+        kith_buf_append_text(out, *text && **text ? "(set)" : "");
+        return;
+    }
     if (text) {
         kith_buf_append_text(out, *text ? *text : "");
         return;
@@ -417,6 +421,26 @@ int kith_config_check(const struct kith_config *config, struct kith_error *error
     if (config->port == 0 && !*config->unixsocket)
         return kith_error_set(error, KITH_EINVAL,
                               "port 0 and no unixsocket: nobody could connect; set one of them");
+    if (*config->cluster_secret && *config->cluster_secret_file)
+        return kith_error_set(error, KITH_EINVAL,
+                              "cluster-secret and cluster-secret-file are both set: keep one of them");
+    int tls_count = !!*config->cluster_tls_cert + !!*config->cluster_tls_key + !!*config->cluster_tls_ca;
+    if (tls_count != 0 && tls_count != 3)
+        return kith_error_set(error, KITH_EINVAL,
+                              "cluster-tls-cert, cluster-tls-key and cluster-tls-ca belong together: set all "
+                              "three or none");
+    if (*config->join && !*config->cluster_address)
+        return kith_error_set(error, KITH_EINVAL,
+                              "join needs cluster-address: the HOST:PORT where the other nodes reach this "
+                              "one");
+    if (*config->cluster_address && (config->memory_only || !*config->dir))
+        return kith_error_set(error, KITH_EINVAL,
+                              "a member of a group must remember what it has promised: cluster-address does "
+                              "not go with memory-only or an empty dir");
+    if (config->cluster_election_ms < 3 * config->cluster_heartbeat_ms)
+        return kith_error_set(error, KITH_EINVAL,
+                              "cluster-election-ms must be at least three times cluster-heartbeat-ms: a "
+                              "leader would be given up for one late heartbeat");
     if (config->query_buffer_bytes < config->bulk_bytes)
         return kith_error_set(
             error, KITH_EINVAL,

@@ -17,6 +17,7 @@
 enum { KITH_CONFIG_ACCEPTED_MAX = 64 };
 
 enum kith_config_durability { KITH_CONFIG_ALWAYS, KITH_CONFIG_EVERYSEC, KITH_CONFIG_NONE };
+enum kith_config_role { KITH_CONFIG_VOTER, KITH_CONFIG_STANDBY, KITH_CONFIG_SPARE };
 enum kith_config_debug { KITH_CONFIG_DEBUG_NO, KITH_CONFIG_DEBUG_YES, KITH_CONFIG_DEBUG_LOCAL };
 
 /* Numbers are int64_t whatever their unit; texts are owned and never NULL. */
@@ -40,6 +41,14 @@ struct kith_config {
     int64_t memory_only;
     int64_t durability; /* enum kith_config_durability */
     int64_t log_segment_bytes, checkpoint_log_bytes;
+
+    char *cluster_address, *cluster_bind, *join;
+    char *cluster_secret, *cluster_secret_file;
+    char *cluster_tls_cert, *cluster_tls_key, *cluster_tls_ca;
+    int64_t cluster_role; /* enum kith_config_role */
+    int64_t cluster_election_ms, cluster_heartbeat_ms;
+    int64_t debug_peer_delay_ms, debug_peer_drop_percent;
+    char *debug_peer_block;
 
     int64_t log_level; /* enum kith_log_level */
     char *logfile, *pidfile;

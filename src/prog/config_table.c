@@ -8,6 +8,7 @@
 
 static const char *const debug_choices[] = {"no", "yes", "local", NULL};
 static const char *const durability_choices[] = {"always", "everysec", "none", NULL};
+static const char *const role_choices[] = {"voter", "standby", "spare", NULL};
 static const char *const level_choices[] = {"debug", "verbose", "notice", "warning", NULL};
 /* For accepted keys where only one value would be true. */
 static const char *const only_no[] = {"no", NULL};
@@ -67,6 +68,35 @@ const struct config_row kith_config_rows[] = {
      .help = "bytes of one file of the log"},
     {"checkpoint-log-size", CONFIG_BYTES, false, FIELD(checkpoint_log_bytes), 1 * MIB, 1024 * GIB,
      .initial = "256mb", .help = "bytes of log after which a checkpoint is made"},
+
+    {"cluster-address", CONFIG_TEXT, false, FIELD(cluster_address), .initial = "",
+     .help = "HOST:PORT where the other nodes of a group reach this one; empty: it stays alone"},
+    {"cluster-bind", CONFIG_TEXT, false, FIELD(cluster_bind), .initial = "",
+     .help = "HOST:PORT to listen on for other nodes; empty: cluster-address"},
+    {"join", CONFIG_TEXT, false, FIELD(join), .initial = "",
+     .help = "HOST:PORT, cluster-address of any member: a new folder joins its group"},
+    {"cluster-role", CONFIG_CHOICE, false, FIELD(cluster_role), .choices = role_choices, .initial = "voter",
+     .help = "what a node that joins becomes: voter (once it is caught up), standby, spare"},
+    {"cluster-secret", CONFIG_SECRET, false, FIELD(cluster_secret), .initial = "",
+     .help = "what the nodes of a group know and others do not"},
+    {"cluster-secret-file", CONFIG_TEXT, false, FIELD(cluster_secret_file), .initial = "",
+     .help = "a file with it, so that it stands in no command line"},
+    {"cluster-tls-cert", CONFIG_TEXT, false, FIELD(cluster_tls_cert), .initial = "",
+     .help = "PEM file with this node's certificate: nodes speak TLS; empty: they do not"},
+    {"cluster-tls-key", CONFIG_TEXT, false, FIELD(cluster_tls_key), .initial = "",
+     .help = "PEM file with its key"},
+    {"cluster-tls-ca", CONFIG_TEXT, false, FIELD(cluster_tls_ca), .initial = "",
+     .help = "PEM file with the CA that has signed the certificates of all nodes"},
+    {"cluster-election-ms", CONFIG_INT, false, FIELD(cluster_election_ms), 30, 60000, .initial = "300",
+     .help = "silence of the leader before another one is elected"},
+    {"cluster-heartbeat-ms", CONFIG_INT, false, FIELD(cluster_heartbeat_ms), 10, 10000, .initial = "50",
+     .help = "how often the leader is heard when there is nothing to say"},
+    {"debug-peer-delay-ms", CONFIG_INT, true, FIELD(debug_peer_delay_ms), 0, 60000, .initial = "0",
+     .help = "for tests: each message to a node waits so long"},
+    {"debug-peer-drop-percent", CONFIG_INT, true, FIELD(debug_peer_drop_percent), 0, 100, .initial = "0",
+     .help = "for tests: chance that a message to a node is lost"},
+    {"debug-peer-block", CONFIG_WORDS, true, FIELD(debug_peer_block), .initial = "",
+     .help = "for tests: nodes, by cluster-address, to and from which nothing gets through"},
 
     {"loglevel", CONFIG_CHOICE, true, FIELD(log_level), .choices = level_choices, .initial = "notice",
      .help = "debug, verbose, notice, warning"},

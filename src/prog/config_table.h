@@ -11,6 +11,7 @@ enum config_kind {
     CONFIG_BYTES,        /* decimal with a unit: b, k, kb, m, mb, g, gb */
     CONFIG_CHOICE,       /* one of `choices`; the value is its index */
     CONFIG_TEXT,         /* one word, may be empty */
+    CONFIG_SECRET,       /* the same, but never shown */
     CONFIG_WORDS,        /* any number of words, kept with one blank between */
     CONFIG_OUTPUT_LIMIT, /* class hard soft seconds, any number of times */
     CONFIG_ACCEPTED,     /* kept and shown, without an effect */

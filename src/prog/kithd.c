@@ -168,6 +168,7 @@ static int open_node(struct app *app, struct kith_error *error)
         .segment_bytes = (uint64_t)config->log_segment_bytes,
         .checkpoint_log_bytes = (uint64_t)config->checkpoint_log_bytes,
     };
+    app_cluster_node_options(app, &options);
     if (*options.dir)
         KITH_INFO("reading %s", options.dir);
     int status = kith_node_open(&app->node, &options, error);
@@ -197,10 +198,12 @@ static int open_parts(struct app *app, struct kith_error *error)
     status = open_engine(app);
     if (status)
         return kith_error_set(error, status, "cannot make the engine: %s", kith_status_text(status));
-    status = open_node(app, error);
-    if (status)
-        return status;
-    return kith_server_start(app->server, app->engine, app->node, app->pool, error);
+    status = app_cluster_open(app, error);
+    if (!status)
+        status = open_node(app, error);
+    if (!status)
+        status = app_cluster_start(app, error);
+    return status ? status : kith_server_start(app->server, app->engine, app->node, app->pool, error);
 }
 
 /* Searches and links that run still use the engine; entries that wait still have clients. So: the pool runs
@@ -215,7 +218,9 @@ static int close_parts(struct app *app)
     }
     if (app->node)
         status = kith_node_close(app->node);
+    app_cluster_close(app);
     kith_server_close(app->server);
+    kith_peer_tls_close(app->peer_tls);
     kith_engine_close(app->engine);
     kith_pool_close(app->pool);
     return status;

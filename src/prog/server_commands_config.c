@@ -67,6 +67,7 @@ static void take_effect(struct app *app)
     kith_server_configure(app->server, &options);
     kith_node_set_durability(app->node, durabilities[app->config.durability]);
     kith_log_set_level(levels[app->config.log_level]);
+    app_cluster_configure(app);
 }
 
 static void config_set(struct app *app, struct kith_call *call)

@@ -72,6 +72,7 @@ struct kith_node_options {
                                         can join */
     uint64_t join_group; /* not 0: a new folder founds no group, but takes this one's identity (what a member
                                         answered: kith_node_group_id) and waits for its leader */
+    uint64_t node_id;    /* of a new folder, as the group was told when it asked to join; 0: drawn */
     const char *client_address; /* where clients reach this node, for redirects and lists; NULL: not told */
     const char *version;        /* of the program, told to the other members; NULL: "" */
     bool wants_vote; /* as a standby that has never been more: asks to be promoted once it is caught up */

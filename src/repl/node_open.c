@@ -355,6 +355,7 @@ int node_open_folder(struct kith_node *node, struct kith_error *error)
     struct kith_store_options options = {.fs = node->options.fs,
                                          .dir = node->options.dir,
                                          .join_group = node->options.join_group,
+                                         .node_id = node->options.node_id,
                                          .seed = node->options.seed};
     int status = kith_store_open(&node->store, &options, error);
     if (status != KITH_OK)

@@ -57,6 +57,8 @@ static int found_new(struct kith_store *store, const struct kith_store_options *
     state->folder_id = options->join_group ? options->join_group : kith_splitmix64(&seed) | 1;
     state->node_id = kith_splitmix64(&seed);
     state->node_id = state->node_id >> 1 | 1; /* never 0, and fits a signed number */
+    if (options->node_id)
+        state->node_id = options->node_id;
     return kith_state_save(state, store->fs, store->dir, error);
 }
 

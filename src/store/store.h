@@ -38,7 +38,8 @@ struct kith_store_options {
     uint64_t
         join_group; /* not 0: a new folder takes this for its folder_id: the checkpoints of a group's members are
                             interchangeable */
-    uint64_t seed; /* of a new folder's identity; 0: drawn */
+    uint64_t node_id; /* of a new folder's node; 0: drawn */
+    uint64_t seed;    /* of a new folder's identity; 0: drawn */
 };
 
 /* Makes the folder if needed, locks it, reads the state and the names, and the newest checkpoint's header. A

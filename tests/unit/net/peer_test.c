@@ -35,7 +35,7 @@ struct node {
     int answer;             /* to each frame */
     bool in_order;          /* each frame begins with its u32 number */
     uint32_t next, missing; /* the numbers seen */
-    size_t joins;
+    size_t joins, spares;
     int join_answer;
 };
 
@@ -97,10 +97,12 @@ static void wake(void *context)
     ((struct node *)context)->wakes++;
 }
 
-static void join(void *context, uint64_t id, const char *address, struct kith_peer_join *question)
+static void join(void *context, uint64_t id, const char *address, bool as_spare,
+                 struct kith_peer_join *question)
 {
     struct node *node = context;
     node->joins++;
+    node->spares += as_spare;
     kith_peer_join_answer(question, node->join_answer, node->join_answer ? "not today" : "");
 }
 
@@ -925,9 +927,10 @@ static void who_knows_the_secret_may_join(void **state)
     assert_int_equal(w->nodes[0].joins, 1);
 
     w->nodes[0].join_answer = KITH_EEXIST; /* it is one already: an answer got lost */
-    struct joiner again = {0};
+    struct joiner again = {.options.as_spare = true};
     run_join(w, &again);
     assert_int_equal(again.result, KITH_OK);
+    assert_int_equal(w->nodes[0].spares, 1);
 }
 
 static void a_join_that_cannot_be_ends_with_a_sentence(void **state)

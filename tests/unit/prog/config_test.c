@@ -39,6 +39,47 @@ static void shows(const struct kith_config *config, const char *name, const char
     fail_msg("no key %s", name);
 }
 
+static void a_secret_is_kept_and_not_shown(void **state)
+{
+    struct kith_config config, copy;
+    struct kith_error error;
+    assert_int_equal(kith_config_init(&config), KITH_OK);
+    shows(&config, "cluster-secret", "");
+    assert_int_equal(set(&config, "cluster-secret", "sesame", &error), KITH_OK);
+    shows(&config, "cluster-secret", "(set)");
+    assert_int_equal(kith_config_copy(&copy, &config), KITH_OK);
+    kith_config_fini(&config);
+    assert_string_equal(copy.cluster_secret, "sesame");
+    kith_config_fini(&copy);
+}
+
+static void what_does_not_go_together_in_a_group_is_refused(void **state)
+{
+    static const struct {
+        const char *keys[3][2];
+        const char *says;
+    } cases[] = {
+        {{{"cluster-secret", "a"}, {"cluster-secret-file", "b"}}, "both set"},
+        {{{"cluster-tls-cert", "a"}, {"cluster-tls-ca", "b"}}, "all three or none"},
+        {{{"join", "h:1"}}, "join needs cluster-address"},
+        {{{"cluster-address", "h:1"}, {"memory-only", "yes"}}, "does not go with memory-only"},
+        {{{"cluster-address", "h:1"}, {"dir", ""}}, "does not go with memory-only"},
+        {{{"cluster-election-ms", "100"}}, "three times"},
+        {{{"cluster-address", "h:1"}, {"join", "h:2"}, {"cluster-secret", "s"}}, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct kith_config config;
+        struct kith_error error = {""};
+        assert_int_equal(kith_config_init(&config), KITH_OK);
+        for (int k = 0; k < 3 && cases[i].keys[k][0]; k++)
+            assert_int_equal(set(&config, cases[i].keys[k][0], cases[i].keys[k][1], &error), KITH_OK);
+        assert_int_equal(kith_config_check(&config, &error), cases[i].says ? KITH_EINVAL : KITH_OK);
+        if (cases[i].says && !strstr(error.text, cases[i].says))
+            fail_msg("%s", error.text);
+        kith_config_fini(&config);
+    }
+}
+
 static void every_default_is_valid_and_shown_as_it_may_be_written(void **state)
 {
     struct kith_config config;
@@ -260,6 +301,8 @@ static void every_allocation_failure_leaves_the_old_value_and_leaks_nothing(void
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_secret_is_kept_and_not_shown),
+        cmocka_unit_test(what_does_not_go_together_in_a_group_is_refused),
         cmocka_unit_test(every_default_is_valid_and_shown_as_it_may_be_written),
         cmocka_unit_test(values_are_taken_with_their_units_and_refused_outside_their_range),
         cmocka_unit_test(an_unknown_key_is_refused_with_the_nearest_name),
