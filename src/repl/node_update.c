@@ -177,9 +177,11 @@ static void write_update(struct kith_node *node, const struct kith_core_update *
 static void note_roles(struct kith_node *node, const struct kith_core_update *update)
 {
     const char *address;
-    uint64_t leader = kith_core_leader(node->core, &address);
     node->in_group = kith_core_member_count(node->core) > 1;
     node->status.elections += update->role_changed && update->role == KITH_CORE_CANDIDATE;
+    if (node->leader == node->id && node->leader_term == update->term && update->role == KITH_CORE_LEADER)
+        return; /* as nearly always where writes come in */
+    uint64_t leader = kith_core_leader(node->core, &address);
     if (leader == node->leader && update->term == node->leader_term)
         return;
     if (leader && node->in_group)
