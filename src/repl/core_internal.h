@@ -22,6 +22,7 @@ struct kith_core {
     size_t entries_capacity;
     struct kith_core_message *messages;
     size_t messages_capacity;
+    struct kith_core_message rejection; /* of an append that came too late */
     void *batch; /* payload copies of the last receive */
 
     uint64_t truncations;     /* issued in updates of this run */

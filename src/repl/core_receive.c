@@ -107,13 +107,33 @@ static int receive_install(struct kith_core *core, const struct kith_core_messag
     return core_step(core, &event, update);
 }
 
-/* Guards that drop a whole message. */
+/* Guard: the core answers a stale append or installation with an index it never set: a false acknowledgement. The right
+ * answer is a rejection with our term. Without any, a node that lost a vote in a later term than its leader's would never
+ * be led again: it takes no older append in, and nobody hears of its term. */
+static bool is_of_old_term(const struct kith_core *core, const struct kith_core_message *m)
+{
+    return (m->kind == KITH_CORE_APPEND || m->kind == KITH_CORE_INSTALL) && m->term < core->raft.current_term;
+}
+
+static void reject(struct kith_core *core, const struct kith_core_message *m, struct kith_core_update *update)
+{
+    core_no_update(core, update);
+    core->rejection = (struct kith_core_message){.kind = KITH_CORE_APPEND_RESULT,
+                                                 .version = 1,
+                                                 .peer = m->peer,
+                                                 .peer_address = m->peer_address,
+                                                 .term = core->raft.current_term};
+    uint64_t rejected = m->kind == KITH_CORE_APPEND ? m->append.previous_index : m->install.index;
+    core->rejection.append_result.rejected = rejected ? rejected : 1; /* 0 would acknowledge our whole log */
+    core->rejection.append_result.last_index = core->last_index;
+    update->messages = &core->rejection;
+    update->message_count = 1;
+}
+
+/* A guard that drops a whole message. */
 static bool is_stale(const struct kith_core *core, const struct kith_core_message *m)
 {
     const struct raft *r = &core->raft;
-    /* The core answers a stale append or installation with an index it never set: a false acknowledgement. */
-    if ((m->kind == KITH_CORE_APPEND || m->kind == KITH_CORE_INSTALL) && m->term < r->current_term)
-        return true;
     /* A late rejection of what the follower has confirmed since makes next_index fall below match_index, and
      * the follower starves. */
     raft_index match = 0;
@@ -140,6 +160,10 @@ int kith_core_receive(struct kith_core *core, uint64_t now_ms, const struct kith
 {
     core_begin_event(core, now_ms);
     core->received = 0;
+    if (is_of_old_term(core, message)) {
+        reject(core, message, update);
+        return KITH_OK;
+    }
     if (is_stale(core, message)) {
         core_no_update(core, update);
         return KITH_OK;
@@ -154,7 +178,7 @@ int kith_core_continue(struct kith_core *core, struct kith_core_update *update)
     KITH_ASSERT(m);
     core_begin_event(core, core->now - 1000);
     core->received = received;
-    if (is_stale(core, m)) {
+    if (is_of_old_term(core, m) || is_stale(core, m)) {
         core_no_update(core, update);
         return KITH_OK;
     }

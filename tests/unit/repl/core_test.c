@@ -806,14 +806,27 @@ static struct kith_core_message append_of(uint64_t previous, uint64_t previous_t
     return m;
 }
 
-static void a_stale_append_is_not_answered(void **state)
+static void a_stale_append_is_rejected_with_our_term(void **state)
 {
     struct kith_core *core = one_of_three();
     struct kith_core_update update;
     struct kith_core_message m = append_of(1, 1, 0, NULL, 0);
     m.term = 3;
     assert_int_equal(kith_core_receive(core, 10, &m, &update), KITH_OK);
-    assert_int_equal(update.message_count, 0);
+    assert_int_equal(update.message_count, 1);
+    assert_int_equal(update.messages[0].kind, KITH_CORE_APPEND_RESULT);
+    assert_int_equal(update.messages[0].peer, 1);
+    assert_int_equal(update.messages[0].term, 5);
+    assert_int_equal(update.messages[0].append_result.rejected, 1);
+    m.append.previous_index = m.append.previous_term = 0;
+    assert_int_equal(kith_core_receive(core, 10, &m, &update), KITH_OK);
+    assert_int_equal(update.messages[0].append_result.rejected, 1); /* 0 would be an acknowledgement */
+    m = message_from(1, KITH_CORE_INSTALL, 3);
+    m.install =
+        (struct kith_core_snapshot){.index = 9, .term = 3, .configuration_index = 1, .configuration = three};
+    assert_int_equal(kith_core_receive(core, 11, &m, &update), KITH_OK);
+    assert_null(update.install);
+    assert_int_equal(update.messages[0].append_result.rejected, 9);
     kith_core_close(core);
 }
 
@@ -963,7 +976,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_group_of_one_elects_itself_and_counts_its_term_up),
         cmocka_unit_test(damaged_configurations_are_refused),
-        cmocka_unit_test(a_stale_append_is_not_answered),
+        cmocka_unit_test(a_stale_append_is_rejected_with_our_term),
         cmocka_unit_test(a_configuration_within_a_batch_gets_its_own_index),
         cmocka_unit_test(entries_that_our_snapshot_covers_are_left_out),
         cmocka_unit_test(while_a_snapshot_is_installed_entries_wait),
