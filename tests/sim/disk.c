@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SECTOR = 512, NAME_MAX_BYTES = 96, NAMES = 512 };
+enum { SECTOR = 512, NAME_MAX_BYTES = 96, NAMES = 4096 };
 
 struct inode {
     unsigned char *seen, *safe;
