@@ -1,5 +1,10 @@
 /* The writes of one pass become one entry of the log. What a connection reads behind a write of its own waits
- * in the same list and runs right after the write was applied, so that a mixed pipeline costs one commit. */
+ * in the same list and runs right after the write was applied, so that a mixed pipeline costs one commit.
+ *
+ * In a group of several every read of the pass waits in that list: the entry's own place in the log makes what follows
+ * it linearizable, and a list without a write asks the node for a barrier instead (kith_node_read). Batches may then
+ * end in another order than they were submitted in (a forwarded one can be refused and sent again), so a connection
+ * has what is in flight of it in one batch only. */
 #include "net/internal.h"
 
 #include "base/log.h"
@@ -18,7 +23,8 @@ static struct batch *open_batch(struct kith_server *server)
         server->spare_batches = batch->next;
     else if (!(batch = calloc(1, sizeof *batch)))
         return NULL;
-    batch->next = NULL;
+    batch->next = batch->previous = NULL;
+    batch->tick = batch->grouped = false;
     batch->server = server;
     batch->hooks = (struct kith_apply_hooks){batch, on_begin, on_end};
     batch->op_count = batch->done_count = batch->write_count = 0;
@@ -70,6 +76,12 @@ static struct op *new_op(struct batch *batch)
     return &batch->ops[batch->op_count];
 }
 
+/* It runs on the pool when its turn comes, and what follows it in its connection waits for its reply. */
+static bool is_search(const struct op *op)
+{
+    return op->command->flags & KITH_CMD_DEFERS;
+}
+
 int batch_add_write(struct kith_connection *connection, const struct kith_admitted *request, bool silent)
 {
     struct kith_server *server = connection->server;
@@ -93,15 +105,26 @@ int batch_add_write(struct kith_connection *connection, const struct kith_admitt
     batch->op_count++;
     batch->write_count++;
     connection->in_flight++;
+    connection->batch = batch;
     if (batch->payload.length >= BATCH_BYTES_MAX)
         batch_submit(server);
     return KITH_OK;
 }
 
+bool batch_is_grouped(const struct kith_server *server)
+{
+    return server->grouped_count || !kith_node_is_alone(server->node);
+}
+
+bool batch_may_join(const struct kith_connection *connection)
+{
+    return !connection->in_flight || connection->batch == connection->server->batch;
+}
+
 /* Behind everything of this connection: in the open batch, or else in the last submitted one. */
 static struct batch *batch_for_read(const struct kith_server *server)
 {
-    return server->batch ? server->batch : server->submitted_tail;
+    return server->batch || batch_is_grouped(server) ? server->batch : server->submitted_tail;
 }
 
 bool batch_is_full_for_reads(const struct kith_server *server)
@@ -112,8 +135,10 @@ bool batch_is_full_for_reads(const struct kith_server *server)
 
 int batch_add_read(struct kith_connection *connection, const struct kith_admitted *request, bool silent)
 {
-    struct batch *batch = batch_for_read(connection->server);
-    KITH_ASSERT(batch);
+    struct kith_server *server = connection->server;
+    struct batch *batch = batch_for_read(server);
+    if (!batch && !(batch = server->batch = open_batch(server)))
+        return KITH_ENOMEM;
     struct op *op = new_op(batch);
     if (!op)
         return KITH_ENOMEM;
@@ -130,6 +155,8 @@ int batch_add_read(struct kith_connection *connection, const struct kith_admitte
     *op = (struct op){connection, offset, request->argc, request->command, silent};
     batch->op_count++;
     connection->in_flight++;
+    connection->searches_waiting += is_search(op);
+    connection->batch = batch;
     return KITH_OK;
 }
 
@@ -165,18 +192,24 @@ static void begin_reply(struct batch *batch, const struct op *op)
     batch->reply_start = out->length;
 }
 
-static void end_op(struct batch *batch)
+static void land(struct kith_connection *connection)
 {
-    const struct op *op = &batch->ops[batch->done_count++];
-    struct kith_connection *connection = op->connection;
-    dispatch_after_reply(connection, op->command, &batch->reply, batch->reply_start, op->silent);
-    if (batch->reply.out != &batch->server->discard && batch->reply.out->length >= FLUSH_EARLY_BYTES)
-        connection_over_output_limit(connection);
     if (--connection->in_flight == 0) {
         if (connection->flags & CONNECTION_BLOCKED)
             connection_mark_resumed(connection);
         connection_release(connection);
     }
+}
+
+static void end_op(struct batch *batch)
+{
+    const struct op *op = &batch->ops[batch->done_count++];
+    struct kith_connection *connection = op->connection;
+    connection->searches_waiting -= is_search(op);
+    dispatch_after_reply(connection, op->command, &batch->reply, batch->reply_start, op->silent);
+    if (batch->reply.out != &batch->server->discard && batch->reply.out->length >= FLUSH_EARLY_BYTES)
+        connection_over_output_limit(connection);
+    land(connection);
 }
 
 static void execute_read(struct batch *batch, const struct op *op)
@@ -189,10 +222,28 @@ static void execute_read(struct batch *batch, const struct op *op)
     kith_engine_execute(server->engine, &request, server_now(server), &batch->reply, NULL);
 }
 
+/* Its arguments are in server->arguments. */
+static void start_search(struct batch *batch)
+{
+    const struct op op = batch->ops[batch->done_count++];
+    struct kith_admitted request = {.session = &op.connection->session,
+                                    .command = op.command,
+                                    .argv = batch->server->arguments,
+                                    .argc = op.argc};
+    op.connection->searches_waiting--;
+    if (!(op.connection->flags & CONNECTION_CLOSING))
+        deferred_run(op.connection, &request, op.silent);
+    land(op.connection);
+}
+
 static void run_reads(struct batch *batch)
 {
     while (batch->done_count < batch->op_count && batch->ops[batch->done_count].read_offset != SIZE_MAX) {
         const struct op *op = &batch->ops[batch->done_count];
+        if (is_search(op) && take_arguments(batch, op)) {
+            start_search(batch);
+            continue;
+        }
         begin_reply(batch, op);
         if (!take_arguments(batch, op))
             kith_reply_error(&batch->reply, "ERR out of memory while reading a request");
@@ -220,50 +271,101 @@ static void on_end(void *context, size_t n)
     run_reads(batch);
 }
 
-/* What was not applied gets an error; the reads between still run. */
-static void fail_rest(struct batch *batch, int status, bool is_refused)
+/* Why nothing came of an operation, with what the client can do. */
+static void describe_failure(struct batch *batch, int status, bool is_refused, bool is_read)
 {
+    struct kith_reply *reply = &batch->reply;
     const char *reason = kith_node_error(batch->server->node);
-    while (batch->done_count < batch->op_count) {
-        run_reads(batch);
-        if (batch->done_count == batch->op_count)
-            break;
-        begin_reply(batch, &batch->ops[batch->done_count]);
-        kith_reply_error_format(&batch->reply, "MISCONF %s: %s",
+    if (!*reason)
+        reason = kith_status_text(status);
+    if (status == KITH_EUNKNOWN && !is_read)
+        kith_reply_error(reply, "UNKNOWN the outcome of this write is unknown: the leader was lost before it "
+                                "answered; read the key, or repeat with the same request id");
+    else if (status == KITH_EAGAIN || status == KITH_EUNKNOWN)
+        kith_reply_error_format(
+            reply,
+            is_read ? "CLUSTERDOWN no leader in %llu ms: this read was not served; try again, or READONLY to "
+                      "read what this node has"
+                    : "CLUSTERDOWN no leader in %llu ms: this write was not taken; try again, and see "
+                      "KITH.CLUSTER "
+                      "NODES whether most of the voters run",
+            (unsigned long long)(uv_now(&batch->server->loop) - batch->begun_ms));
+    else if (is_read)
+        kith_reply_error_format(
+            reply, "MISCONF this read was not served: %s. READONLY reads what this node has", reason);
+    else
+        kith_reply_error_format(reply, "MISCONF %s: %s",
                                 is_refused
                                     ? "this write was not taken"
                                     : "the outcome of this write is unknown, it may be there after a restart",
-                                *reason ? reason : kith_status_text(status));
+                                reason);
+}
+
+/* What was not applied gets an error. The reads between still run where this node alone is the truth. */
+static void fail_rest(struct batch *batch, int status, bool is_refused)
+{
+    while (batch->done_count < batch->op_count) {
+        if (!batch->grouped)
+            run_reads(batch);
+        if (batch->done_count == batch->op_count)
+            break;
+        const struct op *op = &batch->ops[batch->done_count];
+        begin_reply(batch, op);
+        describe_failure(batch, status, is_refused, op->read_offset != SIZE_MAX);
         end_op(batch);
     }
 }
 
-static void on_done(void *context, int status)
+static void link_submitted(struct batch *batch)
 {
-    struct batch *batch = context;
     struct kith_server *server = batch->server;
-    KITH_ASSERT(server->submitted_head == batch);
-    if (!batch->write_count)
-        server->tick_in_flight = false;
-    if (status < 0)
-        fail_rest(batch, status, false);
-    run_reads(batch);
-    KITH_ASSERT(batch->done_count == batch->op_count);
-    server->submitted_head = batch->next;
-    if (!server->submitted_head)
-        server->submitted_tail = NULL;
-    recycle(batch);
-}
-
-void batch_submit(struct kith_server *server)
-{
-    struct batch *batch = server->batch;
-    server->batch = NULL;
+    batch->previous = server->submitted_tail;
     if (server->submitted_tail)
         server->submitted_tail->next = batch;
     else
         server->submitted_head = batch;
     server->submitted_tail = batch;
+    server->grouped_count += batch->grouped;
+}
+
+static void unlink_submitted(struct batch *batch)
+{
+    struct kith_server *server = batch->server;
+    *(batch->previous ? &batch->previous->next : &server->submitted_head) = batch->next;
+    *(batch->next ? &batch->next->previous : &server->submitted_tail) = batch->previous;
+    server->grouped_count -= batch->grouped;
+}
+
+static void finish_batch(struct batch *batch, int status, bool is_refused)
+{
+    struct kith_server *server = batch->server;
+    KITH_ASSERT(batch->grouped || server->submitted_head == batch);
+    if (batch->tick)
+        server->tick_in_flight = false;
+    if (status < 0)
+        fail_rest(batch, status, is_refused);
+    run_reads(batch);
+    KITH_ASSERT(batch->done_count == batch->op_count);
+    unlink_submitted(batch);
+    recycle(batch);
+}
+
+static void on_done(void *context, int status)
+{
+    finish_batch(context, status, false);
+}
+
+/* Reads only. */
+static void submit_reads(struct batch *batch)
+{
+    int status = kith_node_read(batch->server->node, on_done, batch);
+    if (status != 0)
+        finish_batch(batch, status < 0 ? status : KITH_OK, true);
+}
+
+static void submit_writes(struct batch *batch)
+{
+    struct kith_server *server = batch->server;
     server->payload_hint = batch->payload.length + batch->payload.length / 4;
     server->stats.total.entries_submitted++;
     server->stats.total.writes_submitted += batch->write_count;
@@ -271,18 +373,30 @@ void batch_submit(struct kith_server *server)
     server->log_behind = kith_node_is_behind(server->node);
     if (status == KITH_OK)
         return;
-    /* Those before it in the list are not done yet: its connections may have writes there. */
-    while (server->submitted_head != batch)
+    /* Those before it in the list are not done yet: its connections may have writes there, unless in a group. */
+    while (!batch->grouped && server->submitted_head != batch)
         kith_node_poll(server->node);
-    fail_rest(batch, status, true);
-    on_done(batch, KITH_OK);
+    finish_batch(batch, status, true);
+}
+
+void batch_submit(struct kith_server *server)
+{
+    struct batch *batch = server->batch;
+    server->batch = NULL;
+    batch->grouped = batch_is_grouped(server);
+    batch->begun_ms = uv_now(&server->loop);
+    link_submitted(batch);
+    if (batch->write_count || batch->tick)
+        submit_writes(batch);
+    else
+        submit_reads(batch);
 }
 
 void batch_submit_tick(struct kith_server *server)
 {
     if (!(server->batch = open_batch(server)))
         return;
-    server->tick_in_flight = true;
+    server->batch->tick = server->tick_in_flight = true;
     server->stats.total.ticks_submitted++;
     batch_submit(server);
 }

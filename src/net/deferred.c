@@ -20,6 +20,11 @@ bool deferred_is_full(const struct kith_connection *connection)
     return connection->deferred && connection->deferred->count == DEFERRED_MAX;
 }
 
+unsigned deferred_count(const struct kith_connection *connection)
+{
+    return connection->deferred ? connection->deferred->count : 0;
+}
+
 static struct deferred_queue *take_queue(struct kith_server *server)
 {
     if (server->spare_queue_count)

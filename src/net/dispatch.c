@@ -5,7 +5,11 @@
  *     in flight        write      read                search        session, server
  *     nothing          batch      at once             at once/pool  at once
  *     batch            batch      behind the write    waits         waits
- *     searches         waits      waits               pool          waits */
+ *     searches         waits      waits               pool          waits
+ *
+ * In a group of several nodes a read of the keyspace goes into the batch, whatever is in flight, and waits there for
+ * the group's word (batch.c); a search then goes on to the pool. What a connection has in flight is in one batch, and
+ * what is to follow that waits. READONLY makes a connection's reads as in a group of one. */
 #include "net/internal.h"
 
 #include "base/log.h"
@@ -102,10 +106,37 @@ static bool waits_for_log(struct kith_connection *connection)
     return true;
 }
 
+/* Where the group's writes are to go to the leader directly: what a client is told elsewhere. */
+static enum outcome redirect(struct kith_connection *connection, const struct kith_command *command)
+{
+    static const char refusal[] = "-READONLY You can't write against a read only replica.\r\n";
+    struct kith_server *server = connection->server;
+    struct kith_buf text = {0};
+    char address[128];
+    if (server->options.forward == KITH_FORWARD_MOVED &&
+        server_leader_address(server, address, sizeof address))
+        kith_buf_append_format(&text, "-REDIRECT %s\r\n", address);
+    enum outcome outcome =
+        refuse(connection, command,
+               text.length && !text.failed ? kith_buf_slice(&text) : kith_slice(refusal, sizeof refusal - 1));
+    kith_buf_fini(&text);
+    return outcome;
+}
+
+static bool is_for_the_leader(const struct kith_server *server)
+{
+    return server->options.forward != KITH_FORWARD_YES && kith_node_role(server->node) != KITH_CORE_LEADER;
+}
+
 static enum outcome run_write(struct kith_connection *connection, const struct kith_admitted *request)
 {
-    if (connection->deferred || connection->in_flight >= IN_FLIGHT_MAX || waits_for_log(connection))
+    if (connection->deferred || connection->searches_waiting || connection->in_flight >= IN_FLIGHT_MAX ||
+        waits_for_log(connection))
         return WAITS;
+    if (connection->in_flight && batch_is_grouped(connection->server) && !batch_may_join(connection))
+        return WAITS;
+    if (is_for_the_leader(connection->server))
+        return redirect(connection, request->command);
     bool silent = take_silence(&connection->session);
     if (batch_add_write(connection, request, silent) != KITH_OK) {
         KITH_WARN("client %llu: no memory for its write: closed", (unsigned long long)connection->session.id);
@@ -116,17 +147,74 @@ static enum outcome run_write(struct kith_connection *connection, const struct k
     return DONE;
 }
 
+/* Into the batch, whose barrier it waits for. */
+static enum outcome run_read_in_batch(struct kith_connection *connection, const struct kith_admitted *request)
+{
+    struct kith_server *server = connection->server;
+    bool search = request->command->flags & KITH_CMD_DEFERS;
+    if (!search && (connection->deferred || connection->searches_waiting))
+        return WAITS;
+    if (search && deferred_count(connection) + connection->searches_waiting >= DEFERRED_MAX)
+        return WAITS;
+    if (connection->in_flight >= IN_FLIGHT_MAX || !batch_may_join(connection))
+        return WAITS;
+    if (batch_is_full_for_reads(server)) {
+        if (connection->in_flight)
+            return WAITS;
+        batch_submit(server);
+    }
+    if (batch_add_read(connection, request, take_silence(&connection->session)) != KITH_OK)
+        connection_close(connection);
+    return DONE;
+}
+
+static enum outcome refuse_lag(struct kith_connection *connection, const struct kith_command *command,
+                               int64_t lag_ms)
+{
+    struct kith_buf text = {0};
+    kith_buf_append_text(&text, "-STALE this node's data may be ");
+    if (lag_ms < 0)
+        kith_buf_append_text(&text, "of any age: it has not heard a leader yet");
+    else
+        kith_buf_append_format(&text, "%lld ms old", (long long)lag_ms);
+    kith_buf_append_format(
+        &text,
+        ", and READONLY MAXLAG allows %lld: read elsewhere, raise MAXLAG, or READWRITE to ask "
+        "the group\r\n",
+        (long long)connection->lag_max_ms);
+    if (text.failed)
+        connection_close(connection);
+    enum outcome outcome = text.failed ? DONE : refuse(connection, command, kith_buf_slice(&text));
+    kith_buf_fini(&text);
+    return outcome;
+}
+
+/* READONLY MAXLAG. */
+static bool is_stale(const struct kith_connection *connection)
+{
+    int64_t lag_ms = connection->lag_max_ms ? kith_node_lag_ms(connection->server->node) : 0;
+    return lag_ms < 0 || lag_ms > connection->lag_max_ms;
+}
+
 static enum outcome run_read(struct kith_connection *connection, const struct kith_admitted *request)
 {
-    bool defers = request->command->flags & KITH_CMD_DEFERS;
-    bool alone = request->command->flags & (KITH_CMD_SESSION | KITH_CMD_HOST);
+    uint32_t flags = request->command->flags;
+    bool defers = flags & KITH_CMD_DEFERS, alone = flags & (KITH_CMD_SESSION | KITH_CMD_HOST);
+    bool grouped = batch_is_grouped(connection->server);
+    if (grouped && flags & KITH_CMD_READONLY && !(connection->flags & CONNECTION_READONLY) &&
+        !kith_node_is_alone(connection->server->node))
+        return run_read_in_batch(connection, request);
     if (connection->deferred && (!defers || deferred_is_full(connection)))
         return WAITS;
-    if (connection->in_flight && (defers || alone))
+    if (connection->in_flight && (defers || alone || connection->searches_waiting))
         return WAITS;
     if (connection->in_flight >= IN_FLIGHT_MAX ||
         (connection->in_flight && batch_is_full_for_reads(connection->server)))
         return WAITS;
+    if (grouped && !batch_may_join(connection))
+        return WAITS;
+    if (flags & KITH_CMD_READONLY && connection->flags & CONNECTION_READONLY && is_stale(connection))
+        return refuse_lag(connection, request->command, kith_node_lag_ms(connection->server->node));
     bool silent = take_silence(&connection->session);
     if (defers) {
         deferred_run(connection, request, silent);

@@ -40,6 +40,11 @@ void kith_server_release(struct kith_connection *connection,
     }
 }
 
+bool kith_server_is_gone(const struct kith_connection *connection)
+{
+    return connection->flags & CONNECTION_CLOSING;
+}
+
 bool kith_server_is_local(const struct kith_call *call)
 {
     return connection_of(call)->flags & CONNECTION_LOCAL;

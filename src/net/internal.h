@@ -56,8 +56,11 @@ struct kith_connection {
 
     struct deferred_queue *deferred; /* NULL: none in flight */
     uint32_t in_flight;              /* commands in batches, and held replies */
-    uint32_t flags;                  /* enum connection_flag */
-    uint64_t created_ms, active_ms;  /* uv_now */
+    uint32_t searches_waiting; /* of them: searches that go to the pool once the batch's barrier is passed */
+    struct batch *batch;       /* the one that its last command went to; valid while in_flight */
+    int64_t lag_max_ms;        /* READONLY MAXLAG; 0: any */
+    uint32_t flags;            /* enum connection_flag */
+    uint64_t created_ms, active_ms; /* uv_now */
     uint64_t output_soft_since_ms;
     uint64_t held_until_ms;
 };
@@ -77,6 +80,7 @@ enum connection_flag {
     CONNECTION_IN_SHARED = 1 << 11,   /* libuv reads into the server's buffer */
     CONNECTION_END_OF_FILE = 1 << 12, /* the client sends nothing more */
     CONNECTION_LATE_REPLY = 1 << 13,  /* the host holds a reply back: everything waits */
+    CONNECTION_READONLY = 1 << 14,    /* reads what this node has, without asking the group */
 };
 
 struct op {
@@ -87,9 +91,10 @@ struct op {
     bool silent;
 };
 
-/* The writes of one pass, one entry of the log, and the reads that come behind them. */
+/* The writes of one pass, one entry of the log, and the reads that come behind them. In a group also reads alone: they
+ * wait for the group's word that nothing newer was acknowledged, which for reads beside writes the entry is. */
 struct batch {
-    struct batch *next; /* submitted batches in order, or spare ones */
+    struct batch *next, *previous; /* submitted batches in order; or next of spare ones */
     struct kith_server *server;
     struct kith_apply_hooks hooks;
     struct kith_buf payload;
@@ -98,6 +103,9 @@ struct batch {
     size_t op_count, op_capacity;
     size_t done_count; /* ops that have their reply */
     size_t write_count;
+    bool tick;         /* an entry without commands */
+    bool grouped;      /* submitted in a group of several: the batches around it may end in another order */
+    uint64_t begun_ms; /* uv_now, when it was submitted */
     struct kith_reply reply; /* of the op that is being applied */
     size_t reply_start;
 };
@@ -133,6 +141,7 @@ struct kith_server {
 
     struct batch *batch; /* of this pass; NULL: no write yet */
     struct batch *submitted_head, *submitted_tail;
+    size_t grouped_count; /* of them */
     struct batch *spare_batches;
     size_t payload_hint;
     int64_t now_ms; /* wall clock of this pass, never backwards */
@@ -163,6 +172,8 @@ struct kith_server {
 };
 
 /* server.c */
+/* Where clients reach the leader; false: it is not known. */
+bool server_leader_address(const struct kith_server *server, char *text, size_t size);
 int64_t server_now(struct kith_server *server);
 void server_may_stop(struct kith_server *server);
 /* A writer of vectors waits because linking is behind. */
@@ -201,12 +212,18 @@ int batch_add_write(struct kith_connection *connection, const struct kith_admitt
 int batch_add_read(struct kith_connection *connection, const struct kith_admitted *request, bool silent);
 /* So much waits behind writes that no read should join it. */
 bool batch_is_full_for_reads(const struct kith_server *server);
+/* Batches may end in any order, so that all that a connection has in flight must be in one. False: this connection has
+ * something in a batch that was submitted, or in one of this pass that took it as its own. */
+bool batch_may_join(const struct kith_connection *connection);
+/* Reads need the group's word first, or may still meet batches that did. */
+bool batch_is_grouped(const struct kith_server *server);
 void batch_submit(struct kith_server *server);
 void batch_submit_tick(struct kith_server *server);
 void batch_free_spares(struct kith_server *server);
 
 /* deferred.c */
 bool deferred_is_full(const struct kith_connection *connection);
+unsigned deferred_count(const struct kith_connection *connection);
 void deferred_run(struct kith_connection *connection, const struct kith_admitted *request, bool silent);
 /* Hands over what deferred_run gathered. */
 void deferred_submit(struct kith_server *server);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "net/listen.h"
+#include "repl/members.h"
 
 #include <stdlib.h>
 
@@ -25,6 +26,20 @@ int64_t server_now(struct kith_server *server)
         server->now_valid = true;
     }
     return server->now_ms;
+}
+
+bool server_leader_address(const struct kith_server *server, char *text, size_t size)
+{
+    struct kith_node_member *members = malloc(KITH_MEMBERS_MAX * sizeof *members);
+    size_t count = members ? kith_node_get_members(server->node, members, KITH_MEMBERS_MAX) : 0;
+    bool found = false;
+    for (size_t i = 0; i < count && !found; i++)
+        if (members[i].leader && members[i].client_address[0]) {
+            snprintf(text, size, "%s", members[i].client_address);
+            found = true;
+        }
+    free(members);
+    return found;
 }
 
 static bool is_drained(const struct kith_server *server)
@@ -115,7 +130,9 @@ static void schedule_node(struct kith_server *server)
  * moment give their memory back soon, and no pass is long for it. A log that has failed ends the chase. */
 static void remove_expired(struct kith_server *server)
 {
-    int64_t first_ms = server->ticks_off ? -1 : kith_engine_next_expiry_ms(server->engine);
+    /* Time passes in the log: only the leader lets keys go. */
+    bool is_off = server->ticks_off || kith_node_role(server->node) != KITH_CORE_LEADER;
+    int64_t first_ms = is_off ? -1 : kith_engine_next_expiry_ms(server->engine);
     if (first_ms < 0 || first_ms >= server_now(server) || server->stopping ||
         *kith_node_error(server->node)) {
         server->expiry_due = false;

@@ -33,6 +33,13 @@ struct kith_server_limits {
     uint32_t keepalive_s; /* silence after which the system probes the peer */
 };
 
+/* What becomes of writes on a node of a group that does not lead it. */
+enum kith_forward {
+    KITH_FORWARD_YES,   /* handed to the leader, answered here */
+    KITH_FORWARD_NO,    /* refused: -READONLY */
+    KITH_FORWARD_MOVED, /* refused with the leader's address: -REDIRECT host:port */
+};
+
 /* Texts are borrowed while the server lives, or until the next kith_server_configure. */
 struct kith_server_options {
     const char *bind; /* addresses, blanks between; '-' before one: it may be missing */
@@ -44,6 +51,7 @@ struct kith_server_options {
     const char *password; /* "" none */
     struct kith_server_limits limits;
     uint32_t shutdown_timeout_ms;
+    enum kith_forward forward;
     const char *version; /* for HELLO */
 };
 
@@ -79,6 +87,8 @@ struct kith_connection;
 struct kith_connection *kith_server_hold(struct kith_call *call);
 void kith_server_release(struct kith_connection *connection,
                          void (*write)(void *context, struct kith_reply *reply), void *context);
+/* The client of a hold has gone: nobody waits for the reply, which is to be released all the same. */
+bool kith_server_is_gone(const struct kith_connection *connection);
 /* Takes a hold back: the reply was written after all. */
 void kith_server_unhold(struct kith_connection *connection);
 /* The client is on this machine (loopback or Unix socket). */

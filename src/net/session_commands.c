@@ -1,4 +1,4 @@
-/* Commands that change what a connection is: HELLO, AUTH, RESET, QUIT. They run only when nothing of
+/* Commands that change what a connection is: HELLO, AUTH, READONLY, READWRITE, RESET, QUIT. They run only when nothing of
  * the connection is in flight. Texts are those that clients look for. */
 #include "base/num.h"
 #include "net/internal.h"
@@ -76,7 +76,8 @@ static void describe_server(struct kith_call *call)
     kith_reply_bulk_text(reply, "mode");
     kith_reply_bulk_text(reply, "standalone");
     kith_reply_bulk_text(reply, "role");
-    kith_reply_bulk_text(reply, "master");
+    kith_reply_bulk_text(reply,
+                         kith_node_role(connection->server->node) == KITH_CORE_LEADER ? "master" : "replica");
     kith_reply_bulk_text(reply, "modules");
     kith_reply_array(reply, 0);
 }
@@ -149,6 +150,28 @@ static void quit(struct kith_call *call)
     connection->flags |= CONNECTION_LAST_REPLY;
 }
 
+static void readonly(struct kith_call *call)
+{
+    struct kith_connection *connection = connection_of(call);
+    int64_t lag_max_ms = 0;
+    if (call->argc != 1 && !(call->argc == 3 && kith_call_is(call, 1, "MAXLAG"))) {
+        kith_call_syntax_error(call);
+        return;
+    }
+    if (call->argc == 3 && !kith_call_int_in(call, 2, 1, INT32_MAX, &lag_max_ms,
+                                             "ERR MAXLAG is a number of milliseconds, at least 1"))
+        return;
+    connection->flags |= CONNECTION_READONLY;
+    connection->lag_max_ms = lag_max_ms;
+    kith_reply_ok(call->reply);
+}
+
+static void readwrite(struct kith_call *call)
+{
+    connection_of(call)->flags &= ~CONNECTION_READONLY;
+    kith_reply_ok(call->reply);
+}
+
 static void reset(struct kith_call *call)
 {
     struct kith_session *session = call->session;
@@ -160,7 +183,7 @@ static void reset(struct kith_call *call)
     session->reply_mode = 0;
     session->no_evict = false;
     session->authenticated = !session_needs_password(connection->server);
-    connection->flags &= ~CONNECTION_NO_TOUCH;
+    connection->flags &= ~(CONNECTION_NO_TOUCH | CONNECTION_READONLY);
     kith_reply_simple(call->reply, "RESET");
 }
 
@@ -169,7 +192,8 @@ connection_command session_command_find(const char *name)
     static const struct {
         const char *name;
         connection_command run;
-    } commands[] = {{"hello", hello}, {"auth", auth}, {"quit", quit}, {"reset", reset}};
+    } commands[] = {{"hello", hello}, {"auth", auth},         {"quit", quit},
+                    {"reset", reset}, {"readonly", readonly}, {"readwrite", readwrite}};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(name, commands[i].name) == 0)
             return commands[i].run;

@@ -26,7 +26,16 @@ struct app {
     bool signalled;
     char run_id[41];
     size_t memory_peak_bytes;
+    char client_address[128]; /* where clients reach this node, as far as it is known */
+    struct waits *waits;      /* clients of WAIT; NULL: there was none yet */
 };
+
+/* The group's members; *count of them, malloc'ed. NULL: no memory. */
+struct kith_node_member *app_members(const struct app *app, size_t *count);
+/* Splits "host:port" at its last colon: the host without brackets to `host`, the port returned (0: none). */
+unsigned app_split_address(const char *address, char *host, size_t size);
+/* Ends what waits, before the node goes. */
+void app_waits_close(struct app *app);
 
 /* The configuration as the server takes it; borrows the texts. */
 struct kith_server_options app_server_options(const struct app *app);
@@ -50,6 +59,8 @@ typedef void (*app_command_function)(struct app *app, struct kith_call *call);
 app_command_function app_config_command(const char *name);
 app_command_function app_debug_command(const char *name);
 app_command_function app_save_command(const char *name);
+app_command_function app_cluster_command(const char *name);
+app_command_function app_wait_command(const char *name);
 void app_info(struct app *app, struct kith_call *call);
 
 #endif

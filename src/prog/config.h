@@ -49,6 +49,8 @@ struct kith_config {
     int64_t cluster_election_ms, cluster_heartbeat_ms;
     int64_t debug_peer_delay_ms, debug_peer_drop_percent;
     char *debug_peer_block;
+    char *cluster_client_address;
+    int64_t cluster_forward; /* enum kith_forward */
 
     int64_t log_level; /* enum kith_log_level */
     char *logfile, *pidfile;

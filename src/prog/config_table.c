@@ -9,6 +9,7 @@
 static const char *const debug_choices[] = {"no", "yes", "local", NULL};
 static const char *const durability_choices[] = {"always", "everysec", "none", NULL};
 static const char *const role_choices[] = {"voter", "standby", "spare", NULL};
+static const char *const forward_choices[] = {"yes", "no", "moved", NULL}; /* enum kith_forward */
 static const char *const level_choices[] = {"debug", "verbose", "notice", "warning", NULL};
 /* For accepted keys where only one value would be true. */
 static const char *const only_no[] = {"no", NULL};
@@ -97,6 +98,13 @@ const struct config_row kith_config_rows[] = {
      .help = "for tests: chance that a message to a node is lost"},
     {"debug-peer-block", CONFIG_WORDS, true, FIELD(debug_peer_block), .initial = "",
      .help = "for tests: nodes, by cluster-address, to and from which nothing gets through"},
+    {"cluster-client-address", CONFIG_TEXT, false, FIELD(cluster_client_address), .initial = "",
+     .help = "HOST:PORT where clients reach this node, as told to other members; empty: cluster-address's "
+             "host, port"},
+    {"cluster-forward", CONFIG_CHOICE, true, FIELD(cluster_forward), .choices = forward_choices,
+     .initial = "yes",
+     .help = "writes on a node that does not lead: yes: handed to the leader; no: refused; moved: refused "
+             "with its address"},
 
     {"loglevel", CONFIG_CHOICE, true, FIELD(log_level), .choices = level_choices, .initial = "notice",
      .help = "debug, verbose, notice, warning"},

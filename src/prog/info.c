@@ -6,6 +6,7 @@
 #include "prog/app.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/resource.h>
@@ -154,15 +155,86 @@ static void stats_section(struct info *info)
     kith_engine_info(info->app->engine, "stats", &info->text);
 }
 
+static void follower_lines(struct info *info, const struct kith_node_member *members, size_t count)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct kith_node_member *m = &members[i];
+        char host[256];
+        if (m->self || m->role == KITH_CORE_SPARE)
+            continue;
+        unsigned port =
+            app_split_address(m->client_address[0] ? m->client_address : m->address, host, sizeof host);
+        bool online = m->peer.connected && m->stream_total == 0;
+        LINE(info,
+             "slave%zu:ip=%s,port=%u,state=%s,offset=%llu,lag=%lld,lag_entries=%llu,lag_bytes=%llu,lag_ms=%"
+             "lld,role=%s\r\n",
+             n++, host, port, online ? "online" : "wait_bgsave", ULL(m->match_index),
+             (long long)(m->heard_ms_ago < 0 ? -1 : m->heard_ms_ago / 1000),
+             ULL(info->node.last_index > m->match_index ? info->node.last_index - m->match_index : 0),
+             ULL(m->behind_bytes), (long long)m->heard_ms_ago,
+             m->role == KITH_CORE_VOTER ? "voter" : "standby");
+    }
+}
+
+static void leader_lines(struct info *info, const struct kith_node_member *members, size_t count)
+{
+    const struct kith_node_member *leader = NULL;
+    char host[256] = "";
+    unsigned port = 0;
+    for (size_t i = 0; i < count; i++)
+        if (members[i].leader)
+            leader = &members[i];
+    if (leader)
+        port = app_split_address(leader->client_address[0] ? leader->client_address : leader->address, host,
+                                 sizeof host);
+    int64_t lag_ms = kith_node_lag_ms(info->app->node);
+    LINE(info,
+         "master_host:%s\r\nmaster_port:%u\r\nmaster_link_status:%s\r\nmaster_last_io_seconds_ago:%lld\r\n"
+         "master_sync_in_progress:0\r\nslave_read_repl_offset:%llu\r\nslave_repl_offset:%llu\r\nslave_read_"
+         "only:%d\r\n"
+         "lag_entries:%llu\r\nlag_ms:%lld\r\n",
+         host, port, leader ? "up" : "down", (long long)(lag_ms < 0 ? -1 : lag_ms / 1000),
+         ULL(info->node.last_index), ULL(info->node.applied_index),
+         info->app->config.cluster_forward != KITH_FORWARD_YES,
+         ULL(info->node.commit_index > info->node.applied_index
+                 ? info->node.commit_index - info->node.applied_index
+                 : 0),
+         (long long)lag_ms);
+}
+
 static void replication_section(struct info *info)
 {
+    const struct kith_node_status *node = &info->node;
+    size_t count, followers = 0;
+    struct kith_node_member *members = app_members(info->app, &count);
+    bool leads = node->role == KITH_CORE_LEADER;
+    for (size_t i = 0; i < count; i++)
+        followers += !members[i].self && members[i].role != KITH_CORE_SPARE;
+    LINE(info, "# Replication\r\nrole:%s\r\n", leads ? "master" : "slave");
+    if (!leads)
+        leader_lines(info, members, count);
+    LINE(info, "connected_slaves:%zu\r\n", leads ? followers : 0);
+    if (leads)
+        follower_lines(info, members, count);
     LINE(info,
-         "# "
-         "Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:%s\r\nmaster_repl_offset:%llu\r\n"
+         "master_replid:%016llx%016llx00000000\r\nmaster_repl_offset:%llu\r\n"
          "raft_term:%llu\r\nraft_last_index:%llu\r\nraft_commit_index:%llu\r\nraft_applied_index:%llu\r\n"
          "raft_synced_index:%llu\r\n",
-         info->app->run_id, ULL(info->node.applied_index), ULL(info->node.term), ULL(info->node.last_index),
-         ULL(info->node.commit_index), ULL(info->node.applied_index), ULL(info->node.synced_index));
+         ULL(kith_node_group_id(info->app->node)), ULL(kith_node_group_id(info->app->node)),
+         ULL(node->applied_index), ULL(node->term), ULL(node->last_index), ULL(node->commit_index),
+         ULL(node->applied_index), ULL(node->synced_index));
+    LINE(info,
+         "group_members:%zu\r\nelections:%llu\r\nleader_changes:%llu\r\nforwarded_writes:%llu\r\n"
+         "forwarded_unknown:%llu\r\nlinearizable_reads:%llu\r\nread_probes:%llu\r\n",
+         count, ULL(node->elections), ULL(node->leader_changes), ULL(node->forwarded),
+         ULL(node->forwarded_unknown), ULL(node->reads), ULL(node->probes));
+    LINE(info,
+         "streams_sent:%llu\r\nstreams_received:%llu\r\nstream_bytes_sent:%llu\r\nstream_bytes_received:%"
+         "llu\r\n",
+         ULL(node->streams_sent), ULL(node->streams_received), ULL(node->stream_bytes_sent),
+         ULL(node->stream_bytes_received));
+    free(members);
 }
 
 static void cpu_section(struct info *info)

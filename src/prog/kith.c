@@ -22,7 +22,8 @@ static const char doc[] =
     "  kith import keys FILE                  load csv or jsonl\n"
     "  kith recall KEY --queries F            measure answers against exact ones\n"
     "  kith bench vectors KEY --queries F     the same over several connections, beside another server\n"
-    "  kith check DIR                         verify a data folder\n\n"
+    "  kith check DIR                         verify a data folder\n"
+    "  kith cluster [status|add|remove|...]   show and change a group of nodes\n\n"
     "Each has its own --help. Exit codes: 0 all well, 1 an error reply or failure, 2 wrong usage.";
 
 struct arguments {
@@ -173,5 +174,7 @@ int main(int argc, char **argv)
         return kith_bench_main(argc, argv, &options);
     if (strcmp(argv[0], "check") == 0)
         return kith_check_main(argc, argv, &options);
+    if (strcmp(argv[0], "cluster") == 0)
+        return kith_cluster_main(argc, argv, &options);
     return send_words(argc, argv, &options, arguments.read_last);
 }

@@ -41,6 +41,7 @@ bool kith_options_print(const struct kith_options *options, const struct kith_va
 int kith_import_main(int argc, char **argv, struct kith_options *options);
 int kith_recall_main(int argc, char **argv, struct kith_options *options);
 int kith_bench_main(int argc, char **argv, struct kith_options *options);
+int kith_cluster_main(int argc, char **argv, struct kith_options *options);
 int kith_check_main(int argc, char **argv, struct kith_options *options);
 /* Commands from standard input, one a line. */
 int kith_pipe_main(struct kith_options *options);

@@ -77,6 +77,7 @@ struct kith_server_options app_server_options(const struct app *app)
                    .timeout_s = (uint32_t)config->timeout_s,
                    .keepalive_s = (uint32_t)config->tcp_keepalive_s},
         .shutdown_timeout_ms = (uint32_t)config->shutdown_timeout_s * 1000,
+        .forward = (enum kith_forward)config->cluster_forward,
         .version = KITHD_HELLO_VERSION,
     };
 }
@@ -154,6 +155,21 @@ static int open_engine(struct app *app)
     return kith_engine_open(&app->engine, &options);
 }
 
+/* Where clients reach this node: as told, or the host that peers use with the port for clients. */
+static void find_client_address(struct app *app)
+{
+    const struct kith_config *config = &app->config;
+    char host[128] = "127.0.0.1";
+    if (*config->cluster_address)
+        app_split_address(config->cluster_address, host, sizeof host);
+    if (*config->cluster_client_address) {
+        snprintf(app->client_address, sizeof app->client_address, "%s", config->cluster_client_address);
+        return;
+    }
+    snprintf(app->client_address, sizeof app->client_address, strchr(host, ':') ? "[%.100s]:%d" : "%.100s:%d",
+             host, (int)config->port);
+}
+
 static int open_node(struct app *app, struct kith_error *error)
 {
     static const enum kith_durability durabilities[] = {KITH_DURABILITY_ALWAYS, KITH_DURABILITY_EVERYSEC,
@@ -167,6 +183,8 @@ static int open_node(struct app *app, struct kith_error *error)
         .wake_context = app->server,
         .segment_bytes = (uint64_t)config->log_segment_bytes,
         .checkpoint_log_bytes = (uint64_t)config->checkpoint_log_bytes,
+        .client_address = app->client_address,
+        .version = KITHD_VERSION,
     };
     app_cluster_node_options(app, &options);
     if (*options.dir)
@@ -198,6 +216,7 @@ static int open_parts(struct app *app, struct kith_error *error)
     status = open_engine(app);
     if (status)
         return kith_error_set(error, status, "cannot make the engine: %s", kith_status_text(status));
+    find_client_address(app);
     status = app_cluster_open(app, error);
     if (!status)
         status = open_node(app, error);
@@ -216,6 +235,7 @@ static int close_parts(struct app *app)
         while (kith_pool_wait(app->pool) > 0 || kith_engine_busy(app->engine) > 0)
             continue;
     }
+    app_waits_close(app);
     if (app->node)
         status = kith_node_close(app->node);
     app_cluster_close(app);

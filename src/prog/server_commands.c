@@ -30,6 +30,10 @@ static app_command_function find(const char *name)
     app_command_function run = app_config_command(name);
     if (!run)
         run = app_save_command(name);
+    if (!run)
+        run = app_cluster_command(name);
+    if (!run)
+        run = app_wait_command(name);
     return run ? run : app_debug_command(name);
 }
 
