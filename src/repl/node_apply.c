@@ -13,6 +13,8 @@
 
 #define CACHE_BYTES ((size_t)64 << 20)
 
+enum { LOOK_EACH = 32, PIECE_NS = 5000000 };
+
 void node_fail(struct kith_node *node, int status, const char *format, ...)
 {
     char what[256];
@@ -23,6 +25,7 @@ void node_fail(struct kith_node *node, int status, const char *format, ...)
     vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
     node->failure = status;
+    node->poll_now = true; /* for those who wait */
     kith_error_set(&node->failure_text, status,
                    "%s (%s): writes are refused until the server is started again", what,
                    kith_status_text(status));
@@ -133,9 +136,22 @@ static void finish_orphan(struct kith_node *node)
     done(context, KITH_EUNKNOWN);
 }
 
+/* A long backlog is applied in pieces, so that heartbeats and clients get their turn. */
+static bool is_long(const struct kith_node *node, size_t applied, uint64_t *began_ns)
+{
+    if (applied % LOOK_EACH || !node->in_group)
+        return false;
+    uint64_t now_ns = kith_clock_monotonic_ns(&node->options.clock);
+    if (applied == LOOK_EACH)
+        *began_ns = now_ns;
+    return now_ns - *began_ns > PIECE_NS;
+}
+
 void node_advance(struct kith_node *node)
 {
     struct node_entry *entry;
+    size_t applied = 0;
+    uint64_t began_ns = 0;
     if (node->advancing)
         return;
     node->advancing = true;
@@ -145,9 +161,13 @@ void node_advance(struct kith_node *node)
         else if (node_forward_finish_one(node))
             continue;
         else if (node->failure == KITH_OK && node->applied_index < kith_core_commit_index(node->core) &&
-                 (entry = node_window_get(&node->window, node->applied_index + 1)))
+                 (entry = node_window_get(&node->window, node->applied_index + 1))) {
             apply_entry(node, entry);
-        else
+            if (is_long(node, ++applied, &began_ns)) {
+                node->poll_now = true;
+                break;
+            }
+        } else
             break;
     }
     if (node->failure != KITH_OK || node->closing)

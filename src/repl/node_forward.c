@@ -78,10 +78,8 @@ void node_forward_add(struct kith_node *node, struct node_entry *entry)
 static bool send_forward(struct kith_node *node, struct node_entry *entry, uint64_t leader,
                          const char *address)
 {
-    const struct kith_transport *transport = &node->options.transport;
     struct kith_slice payload = kith_buf_slice(&entry->log.payload);
-    if (!transport->send ||
-        (transport->room && !transport->room(transport->context, leader, KITH_LANE_MESSAGES)))
+    if (!node_has_room(node, leader, payload.length))
         return false;
     payload.length -= NODE_TRAILER_BYTES;
     entry->state = NODE_SENT;
@@ -100,11 +98,9 @@ static bool append_here(struct kith_node *node, struct node_entry *entry)
     if (node->forwards.head != entry)
         return false;
     take_head(node);
-    entry->state = NODE_SENT; /* as far as time is concerned */
     int status = node_submit_entry(node, entry);
     if (status == KITH_OK)
         return true;
-    entry->state = NODE_WAITS;
     struct node_forwards *f = &node->forwards; /* back to its place */
     entry->next = f->head;
     f->head = f->unsent = entry;

@@ -213,6 +213,8 @@ uint64_t node_read_due_ms(const struct kith_node *node);
 
 void node_send(struct kith_node *node, uint64_t peer, const char *address, enum kith_lane lane,
                const struct kith_frame *frame);
+/* A frame with so many bytes of payload would be taken now; one that is larger than all the room only when it goes alone. */
+bool node_has_room(const struct kith_node *node, uint64_t peer, size_t bytes);
 void node_send_message(struct kith_node *node, const struct kith_core_message *message);
 /* An append whose entries are given, in as many frames as its size asks for. */
 void node_send_entries(struct kith_node *node, const struct kith_core_message *message);

@@ -5,7 +5,10 @@
 
 #include <stdlib.h>
 
-enum { FRAME_BYTES = 1 << 20 }; /* of entries, unless one is larger */
+enum {
+    FRAME_BYTES = 1 << 20, /* of entries, unless one is larger */
+    FRAME_HEADER_BYTES = 64,
+};
 
 void node_send(struct kith_node *node, uint64_t peer, const char *address, enum kith_lane lane,
                const struct kith_frame *frame)
@@ -21,10 +24,20 @@ void node_send(struct kith_node *node, uint64_t peer, const char *address, enum 
         transport->send(transport->context, peer, address, lane, &bytes);
 }
 
-static size_t room_for(const struct kith_node *node, uint64_t peer)
+bool node_has_room(const struct kith_node *node, uint64_t peer, size_t bytes)
 {
     const struct kith_transport *transport = &node->options.transport;
-    return transport->room ? transport->room(transport->context, peer, KITH_LANE_MESSAGES) : SIZE_MAX;
+    struct kith_peer_status status = {0};
+    if (!transport->send)
+        return false;
+    if (!transport->room)
+        return true;
+    size_t room = transport->room(transport->context, peer, KITH_LANE_MESSAGES);
+    if (!room || room >= bytes + FRAME_HEADER_BYTES)
+        return room != 0;
+    if (transport->status)
+        transport->status(transport->context, peer, &status);
+    return status.queued_bytes == 0;
 }
 
 void node_send_entries(struct kith_node *node, const struct kith_core_message *message)
@@ -38,7 +51,7 @@ void node_send_entries(struct kith_node *node, const struct kith_core_message *m
         while (sent + n < count && n < KITH_FRAME_ENTRIES_MAX &&
                (!n || bytes + entries[sent + n].payload.length <= FRAME_BYTES))
             bytes += entries[sent + n++].payload.length;
-        if (n && !room_for(node, message->peer))
+        if (n && !node_has_room(node, message->peer, bytes))
             return;
         frame.raft.append.entries = entries + sent;
         frame.raft.append.count = n;
@@ -74,7 +87,7 @@ static bool gather(struct kith_node *node, uint64_t first, uint32_t count)
 
 static void send_append(struct kith_node *node, const struct kith_core_message *message)
 {
-    if (message->append.count && !room_for(node, message->peer))
+    if (message->append.count && !node_has_room(node, message->peer, 0))
         return;
     if (!gather(node, message->append.previous_index + 1, message->append.count)) {
         node_stream_append(node, message);

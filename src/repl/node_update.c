@@ -247,6 +247,9 @@ int node_submit_entry(struct kith_node *node, struct node_entry *entry)
         status = kith_core_submit(node->core, node->now_ms, &raft_entry, 1, &update);
     if (status != KITH_OK)
         return status;
+    if (!entry->since_ms)
+        entry->since_ms = node->now_ms;
+    entry->state = NODE_SENT;
     prepared->first_index = update.first_index;
     prepared->at[prepared->count++] = entry;
     node_carry_out(node, &update);
@@ -278,6 +281,7 @@ void node_take_message(struct kith_node *node, const struct kith_core_message *m
 static void fail_by_log(struct kith_node *node, int failure, const struct kith_error *why)
 {
     node->failure = failure;
+    node->poll_now = true;
     kith_error_set(
         &node->failure_text, failure, "%s%s", why->text,
         node->durability == KITH_DURABILITY_ALWAYS
