@@ -540,64 +540,67 @@ static void connected(uv_connect_t *request, int status)
 
 static void connect_to(struct peer_connection *c, const struct sockaddr *address)
 {
-    c->holds++;
     int status = uv_tcp_connect(&c->connect, &c->tcp, address, connected);
-    if (status) {
+    if (status)
         peer_connection_close(c, uv_strerror(status));
-        let_go(c);
-    }
+    else
+        c->holds++;
+}
+
+static const struct addrinfo *choose(const struct addrinfo *found, unsigned turn)
+{
+    unsigned count = 0;
+    for (const struct addrinfo *each = found; each; each = each->ai_next)
+        count++;
+    for (turn %= count; turn; turn--)
+        found = found->ai_next;
+    return found;
 }
 
 static void resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
 {
     struct peer_connection *c = request->data;
+    struct peer_link *link = c->link;
     request->loop = NULL;
-    if (!c->closing && status < 0)
-        peer_connection_close(c, uv_strerror(status));
-    if (!c->closing) { /* one of them, another one at the next try */
-        unsigned count = 0;
-        for (const struct addrinfo *each = found; each; each = each->ai_next)
-            count++;
-        const struct addrinfo *chosen = found;
-        for (unsigned skip = count ? c->link->failures / 2 % count : 0; skip; skip--)
-            chosen = chosen->ai_next;
-        connect_to(c, chosen->ai_addr);
-    }
+    if (!c->closing && (status < 0 || !found))
+        peer_connection_close(c, status < 0 ? uv_strerror(status) : "its name has no address");
+    else if (!c->closing && link) /* another one at the next try */
+        connect_to(c, choose(found, link->failures / 2)->ai_addr);
     uv_freeaddrinfo(found);
     let_go(c);
 }
 
-struct peer_connection *connection_dial(struct peer_link *link, const char *address)
+bool connection_dial(struct peer_link *link, const char *address)
 {
     struct kith_peers *peers = link->peer->peers;
     char host[KITH_PEER_HOST_BYTES], service[8];
     uint16_t port;
     struct peer_connection *c = make(peers, link);
     if (!c)
-        return NULL;
+        return false;
     link->connection = c;
     snprintf(c->remote, sizeof c->remote, "%s", address);
     uv_timer_start(&c->timer, handshake_late, PEER_HANDSHAKE_MS, 0);
     if (kith_peer_parse_address(address, host, &port) != KITH_OK) {
         peer_connection_close(c, "that is no address");
-        return c;
+        return true;
     }
     struct sockaddr_storage numeric;
     if (uv_ip4_addr(host, port, (struct sockaddr_in *)&numeric) == 0 ||
         uv_ip6_addr(host, port, (struct sockaddr_in6 *)&numeric) == 0) {
         connect_to(c, (struct sockaddr *)&numeric);
-        return c;
+        return true;
     }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     snprintf(service, sizeof service, "%u", port);
-    c->holds++;
     int status = uv_getaddrinfo(peers->loop, &c->resolve, resolved, host, service, &hints);
     if (status) {
         c->resolve.loop = NULL;
         peer_connection_close(c, uv_strerror(status));
-        let_go(c);
+    } else {
+        c->holds++;
     }
-    return c;
+    return true;
 }
 
 /* --- joins --- */

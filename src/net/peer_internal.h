@@ -152,8 +152,8 @@ struct peer_frame *peer_queue_pop(struct peer_queue *queue);
 void peer_frame_free(struct peer_frame *frame);
 
 /* peer_connection.c */
-/* NULL: no memory. The link's connection is set. */
-struct peer_connection *connection_dial(struct peer_link *link, const char *address);
+/* False: no memory. The link's connection is set, unless it ended at once. */
+bool connection_dial(struct peer_link *link, const char *address);
 void peers_accept(uv_stream_t *listener, int status);
 void peer_connection_close(struct peer_connection *connection, const char *reason);
 /* Sends what waits, as far as the socket takes it. */

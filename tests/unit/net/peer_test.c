@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "base/varint.h"
 #include "certificates.h"
+#include "failing_malloc.h"
 #include "net/peer.h"
 #include "net/peer_wire.h"
 #include "store/crc.h"
@@ -836,6 +837,49 @@ static void a_frame_above_the_bound_goes_alone(void **state)
     UNTIL(w, room(w, 0, 1, KITH_LANE_MESSAGES) == 1000);
 }
 
+/* KITH_ENOMEM, or it is up. */
+static int try_start(struct world *w, int index, const struct kith_peer_tls *tls)
+{
+    struct node *node = &w->nodes[index];
+    struct kith_peers_options options = {
+        .loop = &w->loop, .address = "127.0.0.1:0", .secret = KITH_SLICE("s"), .tls = tls};
+    node->id = 100u + (unsigned)index;
+    struct kith_peers_host host = {
+        .context = node, .group_id = GROUP, .node_id = node->id, .receive = receive, .wake = wake};
+    int result = kith_peers_open(&node->peers, &options, NULL);
+    if (result == KITH_OK)
+        result = kith_peers_start(node->peers, &host, NULL);
+    if (result != KITH_OK)
+        return result;
+    snprintf(node->address, sizeof node->address, "127.0.0.1:%u", kith_peers_port(node->peers));
+    node->transport = kith_peers_transport(node->peers);
+    return KITH_OK;
+}
+
+static void what_no_memory_was_there_for_is_done_later(void **state)
+{
+    struct world *w = *state;
+    struct kith_peer_tls *tls = tls_of("ours", "ours");
+    for (int through_tls = 0; through_tls < 2; through_tls++)
+        for (int n = 0; failing_malloc_sweep(&n);) {
+            bool up = true;
+            for (int i = 0; i < 2 && up; i++) {
+                int result = try_start(w, i, through_tls ? tls : NULL);
+                assert_true(result == KITH_OK || result == KITH_ENOMEM);
+                up = result == KITH_OK;
+                w->nodes[i].only_count = true;
+                w->nodes[i].received_count = 0;
+            }
+            if (up)
+                UNTIL(w, (send_bytes(w, 0, 1, KITH_LANE_MESSAGES, "x", 1), w->nodes[1].received_count >= 3));
+            stop(w, 0);
+            stop(w, 1);
+            while (uv_run(&w->loop, UV_RUN_DEFAULT) != 0)
+                continue;
+        }
+    kith_peer_tls_close(tls);
+}
+
 /* --- faults --- */
 
 static void faults_delay_drop_and_block(void **state)
@@ -1061,6 +1105,7 @@ int main(void)
         WORLD(what_the_node_does_not_understand_closes),
         WORLD(a_peer_that_does_not_read_costs_its_bound_and_no_more),
         WORLD(a_frame_above_the_bound_goes_alone),
+        WORLD(what_no_memory_was_there_for_is_done_later),
         WORLD(faults_delay_drop_and_block),
         WORLD(who_knows_the_secret_may_join),
         WORLD(a_join_that_cannot_be_ends_with_a_sentence),
