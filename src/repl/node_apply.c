@@ -57,7 +57,7 @@ static void trim_cache(struct kith_node *node)
     size_t limit = node->options.transport.send ? CACHE_BYTES : 0;
     while (window->first < window->next && window->first <= node->applied_index &&
            (window->applied_bytes > limit || !limit)) {
-        window->applied_bytes -= node_window_get(window, window->first)->log.payload.length;
+        window->applied_bytes -= node_entry_bytes(node_window_get(window, window->first));
         node_window_drop_first(window);
     }
 }
@@ -93,7 +93,7 @@ static void apply_entry(struct kith_node *node, struct node_entry *entry)
     node->applied_index = index;
     node->applied_term = entry->log.term;
     node->waiting_bytes -= payload.length;
-    node->window.applied_bytes += payload.length;
+    node->window.applied_bytes += node_entry_bytes(entry);
     trim_cache(node);
     if (forward)
         kith_log_entry_release(&forward->log);

@@ -79,7 +79,7 @@ struct node_window {
     struct node_entry **at;
     size_t capacity; /* a power of two, or 0 */
     uint64_t first, next;
-    size_t applied_bytes; /* of payloads, up to the applied index */
+    size_t applied_bytes; /* node_entry_bytes of those up to the applied index */
 };
 
 /* Entries that were made before the core knows of them, so that what it accepts needs no memory any more. */
@@ -136,14 +136,29 @@ struct kith_node {
 
 /* --- node_window.c --- */
 
+int node_window_grow(struct node_window *window);
 /* Room for one more; KITH_ENOMEM. */
-int node_window_reserve(struct node_window *window);
+static inline int node_window_reserve(struct node_window *window)
+{
+    return window->next - window->first < window->capacity ? KITH_OK : node_window_grow(window);
+}
 /* Takes the entry over; room was reserved, and its index is window->next (or the window is empty). */
 void node_window_push(struct node_window *window, struct node_entry *entry);
 /* NULL when the window does not hold it. Borrowed. */
-struct node_entry *node_window_get(const struct node_window *window, uint64_t index);
+static inline struct node_entry *node_window_get(const struct node_window *window, uint64_t index)
+{
+    return index >= window->first && index < window->next ? window->at[index & (window->capacity - 1)] : NULL;
+}
+/* What an entry costs in memory, about. */
+static inline size_t node_entry_bytes(const struct node_entry *entry)
+{
+    return sizeof *entry + entry->log.payload.capacity;
+}
 /* Lets go of the first, or gives the last away; the window is not empty. */
-void node_window_drop_first(struct node_window *window);
+static inline void node_window_drop_first(struct node_window *window)
+{
+    kith_log_entry_release(&window->at[window->first++ & (window->capacity - 1)]->log);
+}
 struct node_entry *node_window_pop_last(struct node_window *window);
 void node_window_close(struct node_window *window);
 

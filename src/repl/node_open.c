@@ -194,7 +194,7 @@ static int write_first_entry(struct kith_node *node, struct kith_slice configura
     }
     atomic_init(&entry->log.references, 2);
     node_window_push(&node->window, entry);
-    node->window.applied_bytes += configuration.length;
+    node->window.applied_bytes += node_entry_bytes(entry);
     node->applied_index = node->applied_term = 1;
     kith_log_append(node->log, &entry->log);
     return kith_log_flush(node->log);

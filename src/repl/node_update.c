@@ -103,7 +103,10 @@ static void orphan(struct kith_node *node, uint64_t from)
     while (window->next > from && window->next > window->first) {
         bool waits = window->next - 1 > node->applied_index;
         struct node_entry *entry = node_window_pop_last(window);
-        *(waits ? &node->waiting_bytes : &window->applied_bytes) -= entry->log.payload.length;
+        if (waits)
+            node->waiting_bytes -= entry->log.payload.length;
+        else
+            window->applied_bytes -= node_entry_bytes(entry);
         if (!entry->done) {
             kith_log_entry_release(&entry->log);
             continue;

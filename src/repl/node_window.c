@@ -5,21 +5,14 @@
 
 #include <stdlib.h>
 
-static size_t slot(const struct node_window *window, uint64_t index)
+int node_window_grow(struct node_window *window)
 {
-    return (size_t)index & (window->capacity - 1);
-}
-
-int node_window_reserve(struct node_window *window)
-{
-    if (window->next - window->first < window->capacity)
-        return KITH_OK;
     size_t capacity = window->capacity ? window->capacity * 2 : 64;
     struct node_entry **at = malloc(capacity * sizeof *at);
     if (!at)
         return KITH_ENOMEM;
     for (uint64_t i = window->first; i < window->next; i++)
-        at[i & (capacity - 1)] = window->at[slot(window, i)];
+        at[i & (capacity - 1)] = window->at[i & (window->capacity - 1)];
     free(window->at);
     window->at = at;
     window->capacity = capacity;
@@ -32,23 +25,13 @@ void node_window_push(struct node_window *window, struct node_entry *entry)
     if (window->first == window->next)
         window->first = window->next = index;
     KITH_ASSERT(index == window->next && window->next - window->first < window->capacity);
-    window->at[slot(window, index)] = entry;
+    window->at[index & (window->capacity - 1)] = entry;
     window->next++;
-}
-
-struct node_entry *node_window_get(const struct node_window *window, uint64_t index)
-{
-    return index >= window->first && index < window->next ? window->at[slot(window, index)] : NULL;
-}
-
-void node_window_drop_first(struct node_window *window)
-{
-    kith_log_entry_release(&window->at[slot(window, window->first++)]->log);
 }
 
 struct node_entry *node_window_pop_last(struct node_window *window)
 {
-    return window->at[slot(window, --window->next)];
+    return window->at[--window->next & (window->capacity - 1)];
 }
 
 void node_window_close(struct node_window *window)
