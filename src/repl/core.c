@@ -427,9 +427,18 @@ int kith_core_installed(struct kith_core *core, uint64_t now_ms, struct kith_cor
     KITH_ASSERT(core->snapshot_held);
     event.persisted_snapshot.metadata = core->held;
     event.persisted_snapshot.last = true;
+    uint64_t held_index = core->held.index;
     core->snapshot_held = false; /* the configuration is libraft's now */
     drop_held(core);
-    return core_step(core, &event, update);
+    int status = core_step(core, &event, update);
+    /* Guard: short of memory the core gives the snapshot up in silence, having freed the configurations that it goes on to
+     * use. */
+    if (status == KITH_OK && core->raft.last_stored != held_index) {
+        raft_configuration_init(&core->raft.configuration);
+        raft_configuration_init(&core->raft.configuration_committed);
+        return KITH_ENOMEM;
+    }
+    return status;
 }
 
 int kith_core_configuration_applied(struct kith_core *core, uint64_t now_ms, uint64_t index,

@@ -154,6 +154,7 @@ void kith_node_poll(struct kith_node *node)
     node_take_progress(node);
     node_take_time(node);
     node_members_poll(node);
+    node_stream_poll(node);
     node_forward_take_time(node);
     node_forward_flush(node);
     node_read_poll(node);
@@ -174,6 +175,9 @@ int64_t kith_node_timeout_ms(const struct kith_node *node)
     if (at < node->core_not_before_ms)
         at = node->core_not_before_ms;
     uint64_t members_at = node_members_due_ms(node), forward_at = node_forward_due_ms(node);
+    uint64_t streams_at = node_stream_due_ms(node);
+    if (at > streams_at)
+        at = streams_at;
     if (at > members_at)
         at = members_at;
     if (at > forward_at)
@@ -217,6 +221,7 @@ static void node_free(struct kith_node *node)
         kith_log_entry_release(&entry->log);
     }
     node_window_close(&node->window);
+    node_stream_close(node);
     node_members_close(node);
     free(node->prepared.at);
     free(node->append_entries);
@@ -283,7 +288,8 @@ bool kith_node_run(struct kith_node *node, enum kith_node_part part)
 {
     if (!node->log)
         return false;
-    return part == KITH_NODE_LOG ? kith_log_run(node->log) : kith_pool_run(node->keeper);
+    return part == KITH_NODE_LOG ? kith_log_run(node->log)
+                                 : kith_pool_run(node->keeper) || node_stream_run(node);
 }
 
 /* --- closing and the small rest --- */
@@ -314,7 +320,9 @@ int kith_node_close(struct kith_node *node)
     finish_waiting(node);
     if (node->log) {
         node_checkpoint_complete(node);
-        bool news = node->applied_index > node->status.checkpoint_index && node->entries_since > 0;
+        bool news = node->applied_index > node->status.checkpoint_index && node->entries_since > 0 &&
+                    !node_stream_is_loading(node);
+        node_stream_close(node);
         if (news && !node->options.no_final_checkpoint && node_checkpoint_start(node, NULL, NULL) == KITH_OK)
             node_checkpoint_complete(node);
         while (node->keeper_tasks)

@@ -149,6 +149,10 @@ static void record_success(struct checkpoint_run *run)
     struct kith_node *node = run->node;
     struct kith_node_status *s = &node->status;
     s->checkpoints_done++;
+    if (run->info.index < s->checkpoint_index) { /* a leader's has overtaken it */
+        run->keep_from = 1;
+        return;
+    }
     s->checkpoint_index = run->info.index;
     s->checkpoint_file_bytes = run->file_bytes;
     s->last_save_ms = run->info.created_ms;
@@ -161,6 +165,8 @@ static void record_success(struct checkpoint_run *run)
 static void record_failure(struct checkpoint_run *run, int status)
 {
     struct kith_node *node = run->node;
+    if (node_stream_is_loading(node)) /* given up */
+        return;
     node->checkpoint_not_before = node->log_bytes_since + DEFAULT_LOG_BYTES / 4;
     KITH_ERROR("the checkpoint of entry %" PRIu64 " in %s failed: %s%s; nothing is lost, the log goes on",
                run->info.index, node->options.dir, kith_status_text(status),
@@ -259,11 +265,21 @@ void node_checkpoint_advance(struct kith_node *node)
         yield_bytes(node->run);
 }
 
+void node_checkpoint_give_up(struct kith_node *node)
+{
+    struct checkpoint_run *run = node->run;
+    if (!run || !run->yielding) /* what is only written still is good, if late */
+        return;
+    set_status(run, KITH_EAGAIN);
+    node->machine.checkpoint_abort(node->machine.context);
+    end_run(run);
+}
+
 int node_checkpoint_start(struct kith_node *node, void (*done)(void *context, int status), void *context)
 {
     if (!node->log)
         return KITH_EPERM;
-    if (node->run)
+    if (node->run || node_stream_is_loading(node))
         return KITH_EBUSY;
     if (node->failed_in_apply)
         return node->failure;
@@ -304,7 +320,11 @@ bool node_checkpoint_is_due(const struct kith_node *node)
 {
     uint64_t limit =
         node->options.checkpoint_log_bytes ? node->options.checkpoint_log_bytes : DEFAULT_LOG_BYTES;
-    if (!node->log || node->run || node->failure || limit == UINT64_MAX)
+    if (!node->log || node->run || node->failure || node_stream_is_loading(node))
+        return false;
+    if (node->log_lacks_entries && node->applied_index > node->status.checkpoint_index)
+        return true;
+    if (limit == UINT64_MAX)
         return false;
     if (limit < node->status.checkpoint_file_bytes / 2)
         limit = node->status.checkpoint_file_bytes / 2;

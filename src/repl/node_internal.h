@@ -90,6 +90,7 @@ struct node_prepared {
 };
 
 struct checkpoint_run; /* node_checkpoint.c */
+struct node_streams;   /* node_stream.h */
 
 struct kith_node {
     struct kith_node_options options;
@@ -119,6 +120,7 @@ struct kith_node {
     uint64_t leader, leader_term; /* as last seen */
     bool advancing, poll_now, in_group, closing;
     bool removed; /* from the group, by what a member said: it stands for no election any more */
+    struct node_streams *streams; /* NULL until a member is far behind, or this node is */
     struct node_members *members; /* node_members.h */
     bool needs_barrier;           /* a leader that has no entry of its own term yet */
     int failure;
@@ -250,9 +252,22 @@ void node_stream_offer(struct kith_node *node, const struct kith_core_message *m
 /* An INSTALL frame or a frame of a stream has come. Once everything is there: node_take_message. */
 int node_stream_receive(struct kith_node *node, uint64_t peer, const char *address,
                         const struct kith_frame *frame);
+/* Whether earlier appends to the peer are still to be sent: later ones go the same way. */
+bool node_stream_is_behind(struct kith_node *node, uint64_t peer);
 /* update.install: drop the log, take the checkpoint that was received; later kith_core_installed. The window is empty
  * by now. */
 void node_stream_install(struct kith_node *node, const struct kith_core_snapshot *snapshot);
+/* A leader's checkpoint takes the place of the state: nothing may be read, applied or saved. */
+bool node_stream_is_loading(const struct kith_node *node);
+void node_stream_poll(struct kith_node *node);
+/* When to poll next; UINT64_MAX: not on its account. */
+uint64_t node_stream_due_ms(const struct kith_node *node);
+/* For kith_node_run: one task of the thread that reads. */
+bool node_stream_run(struct kith_node *node);
+/* Bytes of the checkpoint on its way to the peer; *total 0: none is. */
+void node_stream_get_progress(const struct kith_node *node, uint64_t peer, uint64_t *done, uint64_t *total);
+/* Waits for what runs. */
+void node_stream_close(struct kith_node *node);
 
 /* --- node_checkpoint.c --- */
 
@@ -266,6 +281,8 @@ bool node_checkpoint_is_ready(const struct kith_node *node);
 bool node_checkpoint_is_due(const struct kith_node *node);
 /* Starts one then. */
 void node_checkpoint_start_when_due(struct kith_node *node);
+/* Gives the running one up: the state that it is of goes away. */
+void node_checkpoint_give_up(struct kith_node *node);
 /* Drives the running one to its end, blocking. */
 void node_checkpoint_complete(struct kith_node *node);
 

@@ -87,6 +87,10 @@ static bool gather(struct kith_node *node, uint64_t first, uint32_t count)
 
 static void send_append(struct kith_node *node, const struct kith_core_message *message)
 {
+    if (node_stream_is_behind(node, message->peer)) {
+        node_stream_append(node, message);
+        return;
+    }
     if (message->append.count && !node_has_room(node, message->peer, 0))
         return;
     if (!gather(node, message->append.previous_index + 1, message->append.count)) {

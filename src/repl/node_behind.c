@@ -1,0 +1,207 @@
+/* Appends to a member that lacks what is no longer in memory.
+ *
+ * Raft is optimistic: once a member follows, the core names the next entries before it has heard of the last. So what it
+ * asks for while a read is under way is added to the stretch, and goes out in its place: from memory where it is there,
+ * else from the disk, one read at a time. Its heartbeats meanwhile speak of the entry before the next one to be sent: one
+ * about an entry that is yet to be sent would be rejected, and raft would begin anew. A member that raft is still probing
+ * is asked the same again and again: once is enough, the rest become heartbeats, too. */
+#include "base/log.h"
+#include "repl/node_stream.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum { FRAME_BYTES = 1 << 20 }; /* of entries, unless one is larger */
+
+static bool is_pending(const struct behind *b)
+{
+    return b->next < b->end;
+}
+
+/* What was asked for is forgotten: raft asks again. */
+static void drop(struct behind *b)
+{
+    b->end = b->next;
+    b->stale |= b->reading;
+}
+
+bool node_stream_is_behind(struct kith_node *node, uint64_t peer)
+{
+    const struct stream_peer *p = node_stream_peer(node, peer, NULL, false);
+    return p && is_pending(&p->behind);
+}
+
+static void send_entries(struct stream_peer *peer, uint64_t previous_index, uint64_t previous_term,
+                         const struct kith_core_entry *entries, uint32_t count)
+{
+    struct kith_node *node = peer->node;
+    struct kith_core_message message = {.kind = KITH_CORE_APPEND,
+                                        .peer = peer->id,
+                                        .peer_address = peer->address,
+                                        .term = peer->behind.term,
+                                        .append = {.previous_index = previous_index,
+                                                   .previous_term = previous_term,
+                                                   .commit_index = kith_core_commit_index(node->core),
+                                                   .count = count,
+                                                   .entries = entries}};
+    node_send_entries(node, &message);
+}
+
+static void send_next(struct stream_peer *peer, uint32_t count)
+{
+    struct behind *b = &peer->behind;
+    const struct kith_core_entry *entries = peer->node->append_entries;
+    send_entries(peer, b->next - 1, b->previous_term, entries, count);
+    b->next += count;
+    b->previous_term = entries[count - 1].term;
+}
+
+static bool reserve(struct kith_node *node, size_t count)
+{
+    if (count <= node->append_capacity)
+        return true;
+    void *larger = realloc(node->append_entries, count * sizeof *node->append_entries);
+    if (!larger)
+        return false;
+    node->append_entries = larger;
+    node->append_capacity = count;
+    return true;
+}
+
+/* What the window has of the stretch, one frame of it. */
+static uint32_t gather(struct stream_peer *peer)
+{
+    struct kith_node *node = peer->node;
+    struct behind *b = &peer->behind;
+    uint32_t n = 0;
+    size_t bytes = 0;
+    while (b->next + n < b->end && n < KITH_FRAME_ENTRIES_MAX) {
+        const struct node_entry *entry = node_window_get(&node->window, b->next + n);
+        if (!entry || (n && bytes + entry->log.payload.length > FRAME_BYTES) || !reserve(node, n + 1))
+            break;
+        bytes += entry->log.payload.length;
+        node->append_entries[n++] = (struct kith_core_entry){.term = entry->log.term,
+                                                             .kind = (enum kith_entry_kind)entry->log.kind,
+                                                             .payload = kith_buf_slice(&entry->log.payload)};
+    }
+    return n;
+}
+
+/* --- reading --- */
+
+static struct stream_peer *peer_of(struct kith_task *task)
+{
+    return (struct stream_peer *)((char *)task - offsetof(struct stream_peer, behind.task));
+}
+
+static void read_entries(struct kith_task *task)
+{
+    struct stream_peer *peer = peer_of(task);
+    struct behind *b = &peer->behind;
+    b->read_status =
+        kith_log_read(peer->node->log, &b->cursor, b->read_from, b->read_count, FRAME_BYTES, &b->batch);
+}
+
+/* The core counts on entries that are not there, or cannot be read: a new checkpoint makes it send that instead. */
+static void note_failure(struct stream_peer *peer, int status, uint64_t index)
+{
+    struct kith_node *node = peer->node;
+    drop(&peer->behind);
+    if (status == KITH_EAGAIN || status == KITH_ENOMEM ||
+        (status == KITH_ENOENT && index >= kith_log_first_index(node->log)))
+        return; /* not yet on the disk */
+    if (!node->log_lacks_entries)
+        KITH_WARN("entry %" PRIu64 " cannot be read for node %" PRIu64
+                  " (%s): it gets a checkpoint in its place",
+                  index, peer->id, kith_status_text(status));
+    node->log_lacks_entries = true;
+}
+
+static void entries_read(struct kith_task *task)
+{
+    struct stream_peer *peer = peer_of(task);
+    struct kith_node *node = peer->node;
+    struct behind *b = &peer->behind;
+    bool stale = b->stale;
+    b->reading = b->stale = false;
+    node_stream_task_done(node);
+    if (stale || !is_pending(b) || !node_stream_leads(node, b->term))
+        return;
+    if (b->read_status != KITH_OK || !reserve(node, b->batch.count)) {
+        note_failure(peer, b->read_status != KITH_OK ? b->read_status : KITH_ENOMEM, b->read_from);
+        return;
+    }
+    if (!node_stream_room(node, peer->id, KITH_LANE_MESSAGES, 1))
+        return; /* read again once there is room */
+    for (size_t i = 0; i < b->batch.count; i++) {
+        const struct kith_record *r = &b->batch.records[i];
+        node->append_entries[i] = (struct kith_core_entry){
+            .term = r->term, .kind = (enum kith_entry_kind)r->kind, .payload = r->payload};
+    }
+    send_next(peer, (uint32_t)b->batch.count);
+}
+
+static void start_reading(struct stream_peer *peer)
+{
+    struct behind *b = &peer->behind;
+    uint64_t count = b->end - b->next;
+    b->read_from = b->next;
+    b->read_count = count < KITH_FRAME_ENTRIES_MAX ? (size_t)count : KITH_FRAME_ENTRIES_MAX;
+    b->reading = true;
+    node_stream_submit(peer->node, &b->task, read_entries, entries_read);
+}
+
+void node_behind_poll(struct stream_peer *peer)
+{
+    struct kith_node *node = peer->node;
+    struct behind *b = &peer->behind;
+    if (!is_pending(b))
+        return;
+    if (!node_stream_leads(node, b->term) || !node_stream_is_connected(node, peer->id)) {
+        drop(b);
+        return;
+    }
+    while (is_pending(b) && !b->reading && node_stream_room(node, peer->id, KITH_LANE_MESSAGES, 1)) {
+        uint32_t count = gather(peer);
+        if (count)
+            send_next(peer, count);
+        else
+            start_reading(peer);
+    }
+}
+
+/* --- what the core asks for --- */
+
+static void begin(struct behind *b, const struct kith_core_message *message)
+{
+    b->stale |= b->reading;
+    b->term = message->term;
+    b->start = b->next = message->append.previous_index + 1;
+    b->end = b->start + message->append.count;
+    b->start_term = b->previous_term = message->append.previous_term;
+}
+
+void node_stream_append(struct kith_node *node, const struct kith_core_message *message)
+{
+    struct stream_peer *peer = node_stream_peer(node, message->peer, message->peer_address, true);
+    if (!peer)
+        return; /* as if it had been lost: raft asks again */
+    struct behind *b = &peer->behind;
+    uint64_t first = message->append.previous_index + 1;
+    bool same = is_pending(b) && b->term == message->term;
+    if (same && !message->append.count)
+        send_entries(peer, b->next - 1, b->previous_term, NULL, 0);
+    else if (same && first == b->end)
+        b->end += message->append.count;
+    else if (same && first == b->start)
+        send_entries(peer, b->start - 1, b->start_term, NULL, 0);
+    else
+        begin(b, message);
+    node_behind_poll(peer);
+}
+
+void node_behind_close(struct behind *b)
+{
+    kith_log_cursor_close(&b->cursor);
+    kith_log_batch_close(&b->batch);
+}
