@@ -23,7 +23,7 @@ struct kith_core {
     struct kith_core_message *messages;
     size_t messages_capacity;
     struct kith_core_message rejection; /* of an append that came too late */
-    void *batch; /* payload copies of the last receive */
+    void *batch;                        /* payload copies of the last receive */
 
     uint64_t truncations;     /* issued in updates of this run */
     uint64_t last_index;      /* of the log as the driver knows it */

@@ -210,7 +210,7 @@ static int plan_member(const struct kith_core *core, struct plan *plan, struct k
     plan->present = true;
     plan->role = now.role;
     if (!plan->id || (!plan->known && !adds))
-        return kith_error_set(why, KITH_EINVAL, "the group has no member %016" PRIx64, plan->id);
+        return kith_error_set(why, KITH_ENOENT, "the group has no member %016" PRIx64, plan->id);
     if (address.length >= sizeof plan->address || (address.length && memchr(address.data, 0, address.length)))
         return kith_error_set(why, KITH_ETOOBIG, "an address has at most %d bytes",
                               KITH_MEMBER_ADDRESS_BYTES - 1);

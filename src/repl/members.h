@@ -43,7 +43,7 @@ uint64_t kith_core_best_heir(const struct kith_core *core);
 /* On the leader: the configuration after `change`, to be submitted as an entry; *out is malloc'ed. `address` (ADD,
  * MOVE) is up to KITH_MEMBER_ADDRESS_BYTES - 1 bytes without NUL. Positive: the group is so already, nothing is to be
  * done. Failures say in *why (may be NULL) what to do: KITH_EAGAIN not the leader, or a member is not caught up;
- * KITH_EBUSY another change, or a transfer, is under way; KITH_EINVAL no such member, or a change that makes no
+ * KITH_EBUSY another change, or a transfer, is under way; KITH_ENOENT no such member; KITH_EINVAL a change that makes no
  * sense; KITH_ETOOBIG; KITH_ENOMEM. Not for TRANSFER. */
 int kith_core_plan_change(const struct kith_core *core, enum kith_change_kind change, uint64_t id,
                           struct kith_slice address, struct kith_slice *out, struct kith_error *why);

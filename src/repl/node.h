@@ -161,7 +161,7 @@ uint64_t kith_node_leader(const struct kith_node *node, const char **address);
 enum kith_core_role kith_node_role(const struct kith_node *node);
 
 /* Changes the group; on another node than the leader by asking it. `address` is copied. done(context, status, text)
- * runs once on success of this call; text says why not. KITH_EINVAL: no such member, or one that makes no sense;
+ * runs once on success of this call; text says why not. KITH_ENOENT: no such member; KITH_EINVAL: one that makes no sense;
  * KITH_EBUSY: another change is under way; KITH_EAGAIN: not caught up yet, or no leader; KITH_EUNKNOWN. */
 int kith_node_change(struct kith_node *node, enum kith_change_kind change, uint64_t id, const char *address,
                      void (*done)(void *context, int status, const char *text), void *context);

@@ -40,6 +40,7 @@ struct wish {
     uint64_t deadline_ms, next_ms;
     uint64_t number;             /* in the frame to the leader */
     uint64_t leader;             /* that was asked, or that hands over */
+    bool tried;                  /* it was asked for before: what is gone now may be so because of it */
     bool handed_over;            /* leadership went on because of this wish */
     bool finished, entry_is_out; /* out: on_appended has not run yet */
     int status;                  /* the answer, or why it did not go on the last time */
@@ -82,7 +83,7 @@ static int append(struct kith_node *node, enum kith_entry_kind kind, struct kith
     if (wish) {
         entry->done = on_appended;
         entry->context = wish;
-        wish->entry_is_out = true;
+        wish->entry_is_out = wish->tried = true;
         wish->step = WISH_APPENDED; /* before: a group of one has applied it when this returns */
     }
     int status = node_submit_entry(node, entry);
@@ -136,7 +137,9 @@ static void hand_over(struct wish *wish, uint64_t id)
 
 static void transfer(struct wish *wish)
 {
-    if (wish->id == wish->node->id || (!wish->id && wish->handed_over))
+    bool was_others =
+        wish->leader && wish->leader != wish->node->id; /* who was asked has handed over to us */
+    if (wish->id == wish->node->id || (!wish->id && (wish->handed_over || was_others)))
         finish(wish, KITH_OK, "");
     else
         hand_over(wish, wish->id);
@@ -164,7 +167,7 @@ static void act(struct wish *wish)
     if (status == KITH_OK &&
         (status = node_members_check_majority(node, wish->change, wish->id, &wish->why)) != KITH_OK)
         free((void *)configuration.data);
-    if (status > 0)
+    if (status > 0 || (status == KITH_ENOENT && wish->change == KITH_CHANGE_REMOVE && wish->tried))
         finish(wish, KITH_OK, "");
     else if (status == KITH_EAGAIN || status == KITH_EBUSY)
         later(wish, status);
@@ -184,6 +187,7 @@ static void ask(struct wish *wish, uint64_t leader, const char *address)
                                           .change = wish->change,
                                           .id = wish->id,
                                           .address = kith_slice(wish->address, strlen(wish->address))}};
+    wish->tried |= wish->step == WISH_SENT;
     wish->step = WISH_SENT;
     wish->leader = leader;
     wish->next_ms = node->now_ms + ASK_AGAIN_MS;
@@ -220,11 +224,11 @@ static void watch_handover(struct wish *wish)
     uint64_t leader = kith_core_leader(node->core, &address);
     if (leader == node->id && kith_core_is_transferring(node->core))
         return;
-    if (leader == node->id && wish->change == KITH_CHANGE_TRANSFER) {
-        finish(wish, KITH_EAGAIN, "the member did not take leadership over in time: this node still leads");
-    } else if (leader == node->id) {
+    if (leader == node->id) {
         wish->step = WISH_OPEN;
-        later(wish, kith_error_set(&wish->why, KITH_EAGAIN, "no other voter took leadership over in time"));
+        wish->handed_over = false;
+        later(wish, kith_error_set(&wish->why, KITH_EAGAIN,
+                                   "no other voter took leadership over in time: this node still leads"));
     } else if (leader && wish->change == KITH_CHANGE_TRANSFER) {
         bool wanted = !wish->id || leader == wish->id;
         finish(wish, wanted ? KITH_OK : KITH_EAGAIN, wanted ? "" : "another member became the leader");
@@ -397,6 +401,8 @@ void node_change_receive_result(struct kith_node *node, uint64_t peer, const str
         return;
     int64_t status = frame->change_result.status;
     kith_error_set(&wish->why, KITH_OK, "%.*s", (int)text.length, text.data ? text.data : "");
+    if (status == KITH_ENOENT && wish->change == KITH_CHANGE_REMOVE && wish->tried)
+        status = KITH_OK;
     if (status == KITH_EPERM) { /* it does not lead any more: ask again, somebody soon does */
         wish->step = WISH_SENT;
         wish->next_ms = node->now_ms + TRY_AGAIN_MS;

@@ -11,6 +11,7 @@
  * applied, what was sent in an older one and has not come is decided. */
 #include "base/varint.h"
 #include "repl/node_internal.h"
+#include "repl/node_members.h"
 
 #include <stdlib.h>
 
@@ -158,6 +159,8 @@ static int append_for(struct kith_node *node, uint64_t origin, uint64_t number, 
     int status = to->failed ? KITH_ENOMEM : node_submit_entry(node, entry);
     if (status != KITH_OK)
         kith_log_entry_release(&entry->log);
+    else
+        node_notice_want(node, origin, kith_core_last_index(node->core));
     return status;
 }
 

@@ -10,6 +10,7 @@ struct wish; /* node_change.c */
 /* What another member has told about itself, and when a frame from it came last. */
 struct member_about {
     uint64_t id, heard_ms;
+    uint64_t wanted_commit, told_commit; /* node_notice.c: up to where it waits; what it was told */
     char client_address[128], version[32];
 };
 
@@ -22,6 +23,8 @@ struct node_members {
     struct member_about abouts[KITH_MEMBERS_MAX];
     size_t about_count;
     uint64_t about_next_ms;
+
+    bool notices_wanted; /* somebody may wait for a commit index */
 
     uint64_t known[KITH_MEMBERS_MAX]; /* ids of the committed configuration ... */
     size_t known_count;
@@ -50,6 +53,15 @@ int node_members_check_majority(const struct kith_node *node, enum kith_change_k
 /* A new leader has committed nothing of its own term: appends what it can commit (once a term). Needed before a
  * change and before a linearizable read. */
 void node_members_settle(struct kith_node *node);
+
+/* --- node_notice.c --- */
+
+/* The member waits until the entry at `index` is committed, and knows it. */
+void node_notice_want(struct kith_node *node, uint64_t peer, uint64_t index);
+/* An append that goes out tells it anyway. */
+void node_notice_told(struct kith_node *node, uint64_t peer, uint64_t commit_index);
+/* Tells who waits and can be told now. Cheap when nobody waits. */
+void node_notice_flush(struct kith_node *node);
 
 /* --- node_change.c --- */
 

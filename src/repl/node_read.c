@@ -9,6 +9,7 @@
  * earlier ones. When the leader or the term changes, all that was asked goes back to be asked anew. */
 #include "base/log.h"
 #include "repl/node_internal.h"
+#include "repl/node_members.h"
 
 #include <stdlib.h>
 
@@ -118,6 +119,8 @@ static void tell_peer(struct kith_node *node, const struct node_read *read, uint
 {
     struct kith_core_member member = {.address = ""};
     kith_core_find_member(node->core, read->peer, &member);
+    node_notice_want(node, read->peer, index);
+    node_notice_flush(node);
     node_send(node, read->peer, member.address, KITH_LANE_MESSAGES,
               &(struct kith_frame){.kind = KITH_FRAME_READ_RESULT,
                                    .read_result = {.number = read->peer_number, .index = index}});

@@ -2,6 +2,7 @@
  * from the disk elsewhere. One message becomes as many frames as its size asks for, and no more than the transport has
  * room for: raft finds out what a member lacks, and sends it again. */
 #include "repl/node_internal.h"
+#include "repl/node_members.h"
 
 #include <stdlib.h>
 
@@ -17,6 +18,8 @@ void node_send(struct kith_node *node, uint64_t peer, const char *address, enum 
     struct kith_buf bytes = {0};
     if (!transport->send)
         return;
+    if (frame->kind == KITH_CORE_APPEND)
+        node_notice_told(node, peer, frame->raft.append.commit_index);
     kith_frame_encode(&bytes, frame);
     if (bytes.failed) /* lost on its way */
         kith_buf_fini(&bytes);

@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "repl/node_internal.h"
+#include "repl/node_members.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -232,6 +233,7 @@ void node_carry_out(struct kith_node *node, struct kith_core_update *update)
     drop_prepared(node);
     note_roles(node, update);
     append_barrier(node);
+    node_notice_flush(node);
     node_advance(node);
 }
 

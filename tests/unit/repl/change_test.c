@@ -122,7 +122,7 @@ static void a_change_may_be_asked_for_anywhere(void **state)
     expect_change(&g, 2, KITH_CHANGE_PROMOTE, 2);
     expect_change(&g, 2, KITH_CHANGE_PROMOTE, 2);            /* is so already */
     struct answer a = change(&g, 1, KITH_CHANGE_PROMOTE, 4); /* nobody */
-    assert_int_equal(a.status, KITH_EINVAL);
+    assert_int_equal(a.status, KITH_ENOENT);
     assert_non_null(strstr(a.text, "no member"));
     group_close(&g);
 }

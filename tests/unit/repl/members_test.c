@@ -211,17 +211,17 @@ static void what_makes_no_sense_is_refused(void **state)
         const char *address;
         int status;
     } cases[] = {
-        {KITH_CHANGE_PROMOTE, 9, "", KITH_EINVAL},
-        {KITH_CHANGE_REMOVE, 9, "", KITH_EINVAL},
-        {KITH_CHANGE_DEMOTE, 9, "", KITH_EINVAL},
-        {KITH_CHANGE_MOVE, 9, "x:1", KITH_EINVAL},
+        {KITH_CHANGE_PROMOTE, 9, "", KITH_ENOENT},
+        {KITH_CHANGE_REMOVE, 9, "", KITH_ENOENT},
+        {KITH_CHANGE_DEMOTE, 9, "", KITH_ENOENT},
+        {KITH_CHANGE_MOVE, 9, "x:1", KITH_ENOENT},
         {KITH_CHANGE_PROMOTE, 5, "", KITH_EINVAL},
         {KITH_CHANGE_DEMOTE, 5, "", KITH_EINVAL},
         {KITH_CHANGE_ADD_SPARE, 3, "node3", KITH_EINVAL},
         {KITH_CHANGE_ADD_STANDBY, 9, "", KITH_EINVAL},
         {KITH_CHANGE_ADD_STANDBY, 9, "node2", KITH_EINVAL},
         {KITH_CHANGE_MOVE, 3, "node2", KITH_EINVAL},
-        {KITH_CHANGE_ADD_STANDBY, 0, "x:1", KITH_EINVAL},
+        {KITH_CHANGE_ADD_STANDBY, 0, "x:1", KITH_ENOENT},
         {KITH_CHANGE_REMOVE, 1, "", KITH_EINVAL},
         {KITH_CHANGE_TRANSFER, 2, "", KITH_EINVAL},
         /* what is so already */
