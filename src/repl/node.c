@@ -143,7 +143,8 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
         return status;
     node->now_ms = clock_ms(node);
     status = take_frame(node, peer, address, &frame);
-    node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head;
+    node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head ||
+                      node->now_ms < node->asked_until_ms;
     return status;
 }
 
@@ -158,6 +159,7 @@ void kith_node_poll(struct kith_node *node)
     node_forward_take_time(node);
     node_forward_flush(node);
     node_read_poll(node);
+    node_send_commit(node);
     trim_terms(node);
     if (node->log) {
         node_checkpoint_advance(node);

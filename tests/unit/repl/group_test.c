@@ -210,6 +210,21 @@ static void a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there
     group_close(&g);
 }
 
+/* Two ways, a leader's and a follower's disk: nobody waits for a heartbeat. */
+static void a_write_on_a_follower_takes_a_few_messages_and_no_heartbeat(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 3);
+    for (int i = 0; i < 20; i++) {
+        submit_many(&g, 1, i, i + 1, &r);
+        for (int ms = 0; ms < 6 && r.runs <= i; ms++)
+            group_step(&g);
+        assert_int_equal(r.runs, i + 1);
+    }
+    group_close(&g);
+}
+
 static void a_write_waits_for_a_leader_and_gives_up_in_time(void **state)
 {
     struct group g = {0};
@@ -456,6 +471,7 @@ int main(void)
         cmocka_unit_test(all_at_once_may_stop_and_start),
         cmocka_unit_test(a_leader_whose_disk_fails_is_dead_to_the_others),
         cmocka_unit_test(a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there),
+        cmocka_unit_test(a_write_on_a_follower_takes_a_few_messages_and_no_heartbeat),
         cmocka_unit_test(a_write_waits_for_a_leader_and_gives_up_in_time),
         cmocka_unit_test(a_write_that_is_lost_on_its_way_has_an_unknown_outcome),
         cmocka_unit_test(a_new_leader_settles_what_the_lost_one_was_handed),
