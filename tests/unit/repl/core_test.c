@@ -67,7 +67,7 @@ struct node {
     struct op ops[OPS_MAX];
     size_t op_head, op_count;
     uint64_t truncations; /* done by the disk in this life */
-    uint64_t applied, count, hash, timer;
+    uint64_t applied, committed, count, hash, timer;
     bool installing, taking;
 };
 
@@ -346,6 +346,9 @@ static void write_update(struct world *w, struct node *n, const struct kith_core
 
 static void carry_out(struct world *w, struct node *n, struct kith_core_update *update)
 {
+    if (kith_core_commit_index(n->core) < n->committed)
+        complain(w, "a commit index falls");
+    n->committed = kith_core_commit_index(n->core);
     write_update(w, n, update);
     while (update->more && !w->broken) {
         assert_int_equal(kith_core_continue(n->core, update), KITH_OK);
@@ -501,6 +504,7 @@ static void start(struct world *w, struct node *n)
     n->op_head = n->op_count = 0;
     n->truncations = 0;
     n->installing = n->taking = false;
+    n->committed = 0;
     n->applied = n->saved.index;
     n->count = n->saved.count;
     n->hash = n->saved.hash;
