@@ -62,6 +62,9 @@ static int receive_append(struct kith_core *core, const struct kith_core_message
     while (end < count && entries[end].kind != KITH_ENTRY_CONFIGURATION)
         end++;
     a->n_entries = end - skip;
+    /* Guard: entries that come again, with news of what is committed beyond them, take the commit index back to them. */
+    if (a->prev_log_index + a->n_entries < r->commit_index && a->leader_commit > r->commit_index)
+        a->leader_commit = r->commit_index;
     for (uint32_t i = skip; i < end; i++)
         if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !core_is_configuration(entries[i].payload))
             return KITH_ECORRUPT;

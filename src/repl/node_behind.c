@@ -68,8 +68,8 @@ static bool reserve(struct kith_node *node, size_t count)
     return true;
 }
 
-/* What the window has of the stretch, one frame of it. */
-static uint32_t gather(struct stream_peer *peer)
+/* What the window has of the stretch, one frame of it; *out_bytes: of payload. */
+static uint32_t gather(struct stream_peer *peer, size_t *out_bytes)
 {
     struct kith_node *node = peer->node;
     struct behind *b = &peer->behind;
@@ -84,6 +84,7 @@ static uint32_t gather(struct stream_peer *peer)
                                                              .kind = (enum kith_entry_kind)entry->log.kind,
                                                              .payload = kith_buf_slice(&entry->log.payload)};
     }
+    *out_bytes = bytes;
     return n;
 }
 
@@ -131,7 +132,7 @@ static void entries_read(struct kith_task *task)
         note_failure(peer, b->read_status != KITH_OK ? b->read_status : KITH_ENOMEM, b->read_from);
         return;
     }
-    if (!node_stream_room(node, peer->id, KITH_LANE_MESSAGES, 1))
+    if (!node_has_room(node, peer->id, b->batch.bytes.length))
         return; /* read again once there is room */
     for (size_t i = 0; i < b->batch.count; i++) {
         const struct kith_record *r = &b->batch.records[i];
@@ -161,12 +162,15 @@ void node_behind_poll(struct stream_peer *peer)
         drop(b);
         return;
     }
-    while (is_pending(b) && !b->reading && node_stream_room(node, peer->id, KITH_LANE_MESSAGES, 1)) {
-        uint32_t count = gather(peer);
-        if (count)
+    while (is_pending(b) && !b->reading && node_has_room(node, peer->id, 0)) {
+        size_t bytes;
+        uint32_t count = gather(peer, &bytes);
+        if (!count)
+            start_reading(peer);
+        else if (node_has_room(node, peer->id, bytes))
             send_next(peer, count);
         else
-            start_reading(peer);
+            return;
     }
 }
 

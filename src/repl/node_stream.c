@@ -53,10 +53,10 @@ void node_stream_task_done(struct kith_node *node)
     node->streams->tasks--;
 }
 
-bool node_stream_room(struct kith_node *node, uint64_t peer, enum kith_lane lane, size_t bytes)
+bool node_stream_room(struct kith_node *node, uint64_t peer, size_t bytes)
 {
     const struct kith_transport *transport = &node->options.transport;
-    return !transport->room || transport->room(transport->context, peer, lane) >= bytes;
+    return !transport->room || transport->room(transport->context, peer, KITH_LANE_STREAM) >= bytes;
 }
 
 bool node_stream_is_connected(struct kith_node *node, uint64_t peer)

@@ -111,8 +111,8 @@ void node_stream_submit(struct kith_node *node, struct kith_task *task, void (*r
                         void (*done)(struct kith_task *));
 /* A task's `done` has run. */
 void node_stream_task_done(struct kith_node *node);
-/* Whether frames of `bytes` bytes may go to the peer now. */
-bool node_stream_room(struct kith_node *node, uint64_t peer, enum kith_lane lane, size_t bytes);
+/* Whether a frame of `bytes` bytes may go to the peer on the stream's lane now. */
+bool node_stream_room(struct kith_node *node, uint64_t peer, size_t bytes);
 bool node_stream_is_connected(struct kith_node *node, uint64_t peer);
 /* Whether this node leads in `term`, and is alive. */
 bool node_stream_leads(struct kith_node *node, uint64_t term);

@@ -200,7 +200,7 @@ static bool send_piece(struct stream_peer *peer)
     struct stream_out *out = &peer->out;
     struct kith_node *node = peer->node;
     size_t bytes = out->piece.length;
-    if (!node_stream_room(node, peer->id, KITH_LANE_STREAM, bytes + FRAME_EXTRA_BYTES) || !is_allowed(node))
+    if (!node_stream_room(node, peer->id, bytes + FRAME_EXTRA_BYTES) || !is_allowed(node))
         return false;
     send_frame(peer, &(struct kith_frame){.kind = KITH_FRAME_STREAM_DATA,
                                           .stream_data = {.index = out->index,

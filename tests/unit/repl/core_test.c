@@ -918,6 +918,26 @@ static void while_a_snapshot_is_installed_entries_wait(void **state)
     kith_core_close(core);
 }
 
+/* Found by the simulator: seed 18. */
+static void entries_that_come_again_do_not_take_the_commit_index_back(void **state)
+{
+    struct kith_core *core = one_of_three();
+    struct kith_core_update update;
+    struct kith_core_entry entries[5];
+    for (int i = 0; i < 5; i++)
+        command(&entries[i]);
+    struct kith_core_message m = append_of(1, 1, 6, entries, 5);
+    assert_int_equal(kith_core_receive(core, 10, &m, &update), KITH_OK);
+    assert_int_equal(kith_core_persisted(core, 11, 6, 0, &update), KITH_OK);
+    m = append_of(6, 5, 6, NULL, 0);
+    assert_int_equal(kith_core_receive(core, 12, &m, &update), KITH_OK);
+    assert_int_equal(update.commit_index, 6);
+    m = append_of(1, 1, 7, entries, 2); /* sent again when the leader had committed one more */
+    assert_int_equal(kith_core_receive(core, 13, &m, &update), KITH_OK);
+    assert_int_equal(update.commit_index, 6);
+    kith_core_close(core);
+}
+
 static void a_refused_pre_vote_tells_our_term(void **state)
 {
     struct kith_core *core = one_of_three();
@@ -984,6 +1004,7 @@ int main(void)
         cmocka_unit_test(a_configuration_within_a_batch_gets_its_own_index),
         cmocka_unit_test(entries_that_our_snapshot_covers_are_left_out),
         cmocka_unit_test(while_a_snapshot_is_installed_entries_wait),
+        cmocka_unit_test(entries_that_come_again_do_not_take_the_commit_index_back),
         cmocka_unit_test(a_refused_pre_vote_tells_our_term),
         cmocka_unit_test(a_late_rejection_does_not_send_a_follower_back),
         cmocka_unit_test(groups_agree_through_all_trouble),
