@@ -111,20 +111,37 @@ void kith_os_pages_close(void *pages, size_t bytes)
     atomic_fetch_sub_explicit(&pages_bytes, bytes, memory_order_relaxed);
 }
 
+bool kith_os_pages_prepare(void *pages, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = (uintptr_t)pages & ~(page - 1), end = round_up((uintptr_t)pages + bytes, page);
+    return madvise((char *)pages - ((uintptr_t)pages - start), end - start, MADV_POPULATE_WRITE) == 0;
+#else
+    return false;
+#endif
+}
+
+uintptr_t kith_os_huge_page_end(uintptr_t address)
+{
+    return round_up(address + 1, HUGE_PAGE);
+}
+
 void kith_os_pages_trim(void *pages, size_t bytes, size_t used)
 {
     uintptr_t start = (uintptr_t)pages, end = start + bytes;
     uintptr_t from = round_up(start + used, (uintptr_t)sysconf(_SC_PAGESIZE));
     uintptr_t cut = from & ~(HUGE_PAGE - 1), cut_end = round_up(from, HUGE_PAGE);
-    if (bytes < HUGE_PAGE || from >= end || from == cut)
+    if (bytes < HUGE_PAGE || from >= end)
         return;
     cut = cut < start ? start : cut;
     cut_end = cut_end > end ? end : cut_end;
     /* Advice alone: where it is not taken, nothing is lost but memory. */
     if (cut > start)
         madvise(pages, cut - start, MADV_HUGEPAGE);
-    madvise((char *)pages + (cut - start), cut_end - cut, MADV_NOHUGEPAGE);
-    madvise((char *)pages + (from - start), cut_end - from, MADV_DONTNEED);
+    if (cut_end > cut)
+        madvise((char *)pages + (cut - start), cut_end - cut, MADV_NOHUGEPAGE);
+    madvise((char *)pages + (from - start), end - from, MADV_DONTNEED);
 }
 
 void kith_os_return_memory(void)

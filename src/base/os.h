@@ -3,6 +3,7 @@
 #ifndef KITH_BASE_OS_H
 #define KITH_BASE_OS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,8 +28,15 @@ unsigned kith_os_cpu_count(void);
  * none. Give them back with the same byte count. */
 void *kith_os_pages_open(size_t bytes);
 void kith_os_pages_close(void *pages, size_t bytes);
-/* Gives back what a huge page holds behind the first `used` bytes, which nobody has written to. More may be used
- * later: what was cut grows by small pages, and becomes huge again once it is full and trimmed anew. */
+/* Makes sure of memory for pages[0..bytes), which may hold something already and be written to meanwhile: who writes
+ * there first waits for nothing. One huge page at a time leaves others their turn. False: the system cannot say (before
+ * Linux 5.14), or has none; then whoever writes first waits. */
+bool kith_os_pages_prepare(void *pages, size_t bytes);
+/* The address where the huge page that holds `address` ends. */
+uintptr_t kith_os_huge_page_end(uintptr_t address);
+/* Gives back what is behind the first `used` bytes, which nobody has written to: prepared pages, and the rest of a huge
+ * one. More may be used later: what was cut grows by small pages, and becomes huge again once it is full and trimmed
+ * anew. */
 void kith_os_pages_trim(void *pages, size_t bytes, size_t used);
 /* Bytes of pages that are open: a figure of the process, as the allocator's. Thread-safe. */
 size_t kith_os_pages_bytes(void);

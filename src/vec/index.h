@@ -229,6 +229,17 @@ struct spread {
     _Atomic uint32_t next, done; /* slots handed out for that, and done */
 };
 
+/* Regions with a row for each slot, at most. */
+#define SLOT_REGIONS 8
+
+/* See ahead.c. */
+struct ahead {
+    _Atomic bool busy; /* somebody prepares */
+    _Atomic uint32_t
+        reached[SLOT_REGIONS]; /* of each region: rows below have their memory, or are none of ours */
+    _Atomic uint32_t enough;   /* no more than any of them */
+};
+
 /* Distances from the target to each slot. */
 typedef void hnsw_distances_fn(const struct kith_hnsw *h, const struct target *target, const uint32_t *slots,
                                uint32_t count, float *out);
@@ -265,6 +276,7 @@ struct kith_hnsw {
     _Atomic(struct tail_ring *) ring;
     _Atomic uint64_t tail_head, tail_end, tail_claim;
     struct repair repair;
+    struct ahead ahead;
 
     /* The writer's own. */
     uint64_t added;      /* ever: numbers the elements for their levels */
@@ -579,6 +591,8 @@ int hnsw_slot_take(struct kith_hnsw *h, unsigned level, uint32_t *slot);
 /* Takes that very slot, for restore; hnsw_slots_index when all are there. */
 int hnsw_slot_take_at(struct kith_hnsw *h, unsigned level, uint32_t slot);
 void hnsw_slots_index(struct kith_hnsw *h);
+/* The regions that have a row for each slot; returns how many. Their order stays, the last may come later. Any thread. */
+unsigned hnsw_slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGIONS]);
 /* Returns the old word. */
 uint64_t hnsw_user_set(struct kith_hnsw *h, uint32_t slot, uint64_t user);
 void hnsw_slot_give(struct kith_hnsw *h, uint32_t slot);
@@ -588,6 +602,15 @@ void hnsw_retire(struct kith_hnsw *h, void *memory, size_t bytes);
 /* The same for a removed element's user word. */
 int hnsw_user_reserve(struct kith_hnsw *h);
 void hnsw_user_retire(struct kith_hnsw *h, uint64_t user);
+
+/* ---- ahead.c ---- */
+
+/* How many slots behind the last used one are to have their memory; 0 while a set is small. */
+uint32_t hnsw_ahead_slots(const struct kith_hnsw *h);
+/* A page of that, if some is missing. Pinned. */
+void hnsw_ahead_prepare(struct kith_hnsw *h);
+/* [writer] Memory was given back. */
+void hnsw_ahead_reset(struct kith_hnsw *h);
 
 /* ---- repair.c, sweep.c ---- */
 

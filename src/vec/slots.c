@@ -9,8 +9,6 @@
 
 /* Of each kind in one call of reclaim: about 0.1 ms. */
 enum { RECLAIM_MOST = 1024 };
-/* Those with a row for each slot, at most. */
-enum { SLOT_REGIONS = 8 };
 
 /* ---- memory that searches may still read ---- */
 
@@ -55,8 +53,7 @@ static bool chunk_is_open(const struct kith_hnsw *h, unsigned chunk)
     return atomic_load_explicit(&h->chunks, memory_order_relaxed) >> chunk & 1;
 }
 
-/* The regions that have a row for each slot. */
-static unsigned slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGIONS])
+unsigned hnsw_slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGIONS])
 {
     out[0] = &h->codes;
     out[1] = &h->links;
@@ -69,7 +66,7 @@ static unsigned slot_regions(struct kith_hnsw *h, struct region *out[SLOT_REGION
         out[count++] = &h->rest;
     if (is_spread(h))
         out[count++] = &h->spread.rows;
-    if (atomic_load_explicit(&h->wide, memory_order_relaxed))
+    if (atomic_load_explicit(&h->wide, memory_order_acquire))
         out[count++] = &h->links_top;
     return count;
 }
@@ -103,7 +100,7 @@ static int chunk_open(struct kith_hnsw *h, unsigned chunk)
     bool high = region_chunk_start(h->elements.shift, chunk) >= LINK_WIDE_FROM;
     if (high && hnsw_links_widen(h) != KITH_OK)
         return KITH_ENOMEM;
-    count = slot_regions(h, regions);
+    count = hnsw_slot_regions(h, regions);
     for (unsigned i = 0; i < count; i++) {
         if (region_open_chunk(regions[i], chunk) == KITH_OK)
             continue;
@@ -133,7 +130,7 @@ static void publish_slot_end(struct kith_hnsw *h)
 static void chunk_close(struct kith_hnsw *h, unsigned chunk)
 {
     struct region *regions[SLOT_REGIONS];
-    unsigned count = slot_regions(h, regions);
+    unsigned count = hnsw_slot_regions(h, regions);
     if (hnsw_retire_reserve(h, count) != KITH_OK)
         return; /* kept for the next elements */
     atomic_fetch_and_explicit(&h->chunks, ~(1u << chunk), memory_order_release);
@@ -144,6 +141,15 @@ static void chunk_close(struct kith_hnsw *h, unsigned chunk)
         void *memory = region_take_chunk(regions[i], chunk, &bytes);
         hnsw_retire(h, memory, bytes);
     }
+}
+
+/* Those with nothing in them; one may have been opened for elements that never came. */
+static void empty_chunks_close(struct kith_hnsw *h)
+{
+    for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++)
+        if (chunk_is_open(h, chunk) && h->used[chunk] == 0)
+            chunk_close(h, chunk);
+    hnsw_ahead_reset(h);
 }
 
 /* ---- rows for the levels above 0 ---- */
@@ -238,6 +244,17 @@ static int slot_begin(struct kith_hnsw *h, uint32_t slot, unsigned level)
     return KITH_OK;
 }
 
+/* The chunk that comes when this one is full: its memory is made ready before (ahead.c). Without memory it is opened
+ * when it is needed, or not. */
+static void open_next_ahead(struct kith_hnsw *h, unsigned chunk)
+{
+    uint32_t left = region_chunk_units(h->elements.shift, chunk) - h->bump[chunk];
+    unsigned next = chunk + 1;
+    if (left > hnsw_ahead_slots(h) || h->elements.shift + next > 30 || chunk_is_open(h, next))
+        return;
+    (void)chunk_open(h, next);
+}
+
 /* The next that was never used: of each 65,536 slots one can be nobody's (links.h). */
 static uint32_t bump_of(const struct kith_hnsw *h, unsigned chunk)
 {
@@ -259,8 +276,10 @@ static int slot_take_in(struct kith_hnsw *h, unsigned chunk, unsigned level, uin
     else
         h->bump[chunk] = bump + 1;
     h->used[chunk]++;
-    if (!reuse)
+    if (!reuse) {
         publish_slot_end(h);
+        open_next_ahead(h, chunk);
+    }
     *slot = taken;
     return KITH_OK;
 }
@@ -340,7 +359,7 @@ void hnsw_slot_give(struct kith_hnsw *h, uint32_t slot)
     atomic_store_explicit(&e->upper, h->free_head[chunk], memory_order_relaxed);
     h->free_head[chunk] = slot;
     if (--h->used[chunk] == 0)
-        chunk_close(h, chunk);
+        empty_chunks_close(h);
     if (atomic_load_explicit(&h->chunks, memory_order_relaxed) == 0)
         rows_close(h);
 }
@@ -435,7 +454,8 @@ bool kith_hnsw_reclaim(struct kith_hnsw *h)
 void kith_hnsw_trim(struct kith_hnsw *h)
 {
     struct region *regions[SLOT_REGIONS];
-    unsigned count = slot_regions(h, regions);
+    unsigned count = hnsw_slot_regions(h, regions);
+    hnsw_ahead_reset(h);
     for (unsigned chunk = 0; chunk < REGION_CHUNKS; chunk++) {
         for (unsigned i = 0; i < count && chunk_is_open(h, chunk); i++)
             region_trim(regions[i], chunk, h->bump[chunk]);

@@ -31,6 +31,8 @@ int kith_hnsw_work(struct kith_hnsw *h, unsigned steps, unsigned flags)
     int rc = 1;
     while (done < steps && rc > 0) {
         rc = link_step(h, s);
+        if (rc > 0)
+            hnsw_ahead_prepare(h); /* where some is linked, more is added */
         if (rc == 0 && is_spread(h))
             rc = hnsw_spread_step(h, s);
         if (rc == 0)
