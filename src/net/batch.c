@@ -8,6 +8,7 @@
 #include "net/internal.h"
 
 #include "base/log.h"
+#include "base/os.h"
 
 #include <stdlib.h>
 
@@ -27,7 +28,7 @@ static struct batch *open_batch(struct kith_server *server)
     batch->tick = batch->grouped = false;
     batch->server = server;
     batch->hooks = (struct kith_apply_hooks){batch, on_begin, on_end};
-    batch->op_count = batch->done_count = batch->write_count = 0;
+    batch->op_count = batch->done_count = batch->write_count = batch->run_count = 0;
     kith_buf_init(&batch->payload);
     kith_buf_clear(&batch->reads);
     kith_buf_reserve(&batch->payload,
@@ -102,6 +103,7 @@ int batch_add_write(struct kith_connection *connection, const struct kith_admitt
         return KITH_ENOMEM;
     }
     *op = (struct op){connection, SIZE_MAX, request->argc, request->command, silent};
+    turn_spend_write(connection);
     batch->op_count++;
     batch->write_count++;
     connection->in_flight++;
@@ -153,6 +155,7 @@ int batch_add_read(struct kith_connection *connection, const struct kith_admitte
         return KITH_ENOMEM;
     }
     *op = (struct op){connection, offset, request->argc, request->command, silent};
+    turn_spend_write(connection);
     batch->op_count++;
     connection->in_flight++;
     connection->searches_waiting += is_search(op);
@@ -253,12 +256,31 @@ static void run_reads(struct batch *batch)
     }
 }
 
+/* Around a write. Those of one connection lie together mostly: what they took is measured for all, as the clock is not
+ * free. */
+static void watch_begin(struct batch *batch)
+{
+    if (batch->run_count++ == 0)
+        batch->run_ns = kith_os_monotonic_ns();
+}
+
+static void watch_end(struct batch *batch)
+{
+    const struct op *op = &batch->ops[batch->done_count], *next = op + 1;
+    if (next < batch->ops + batch->op_count && next->read_offset == SIZE_MAX &&
+        next->connection == op->connection)
+        return;
+    turn_set_price(op->connection, kith_os_monotonic_ns() - batch->run_ns, batch->run_count);
+    batch->run_count = 0;
+}
+
 static void on_begin(void *context, size_t n, struct kith_session **session, struct kith_reply **reply)
 {
     struct batch *batch = context;
     run_reads(batch);
     KITH_ASSERT(batch->done_count < batch->op_count);
     const struct op *op = &batch->ops[batch->done_count];
+    watch_begin(batch);
     begin_reply(batch, op);
     *session = &op->connection->session;
     *reply = &batch->reply;
@@ -267,6 +289,7 @@ static void on_begin(void *context, size_t n, struct kith_session **session, str
 static void on_end(void *context, size_t n)
 {
     struct batch *batch = context;
+    watch_end(batch);
     end_op(batch);
     run_reads(batch);
 }

@@ -69,7 +69,7 @@ void connection_release(struct kith_connection *connection)
 {
     struct kith_server *server = connection->server;
     if (!(connection->flags & CONNECTION_CLOSED) || connection->in_flight || connection->deferred ||
-        (connection->flags & (CONNECTION_DIRTY | CONNECTION_RESUMED)))
+        (connection->flags & (CONNECTION_DIRTY | CONNECTION_RESUMED | CONNECTION_LATER)))
         return;
     if (connection->previous)
         connection->previous->next = connection->next;
@@ -118,7 +118,7 @@ static void close_if_finished(struct kith_connection *connection)
         return;
     if (flags & CONNECTION_LAST_REPLY ||
         ((flags & CONNECTION_END_OF_FILE) &&
-         !(flags & (CONNECTION_BLOCKED | CONNECTION_HELD | CONNECTION_RESUMED))))
+         !(flags & (CONNECTION_BLOCKED | CONNECTION_HELD | CONNECTION_RESUMED | CONNECTION_LATER))))
         connection_close(connection);
 }
 
@@ -245,7 +245,7 @@ static void read_again(struct kith_connection *connection)
 
 static bool is_waiting(const struct kith_connection *connection)
 {
-    return connection->flags & (CONNECTION_BLOCKED | CONNECTION_HELD | CONNECTION_RESUMED);
+    return connection->flags & (CONNECTION_BLOCKED | CONNECTION_HELD | CONNECTION_RESUMED | CONNECTION_LATER);
 }
 
 /* Into the server's buffer behind what is left of the last read, or, for a large argument or while parsing
@@ -254,6 +254,11 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct kith_connection *connection = (struct kith_connection *)handle;
     struct kith_server *server = connection->server;
+    if (!turn_takes_a_read(connection)) {
+        connection->flags |= CONNECTION_NOT_READ;
+        *buffer = uv_buf_init(NULL, 0);
+        return;
+    }
     size_t have = connection->query.length;
     size_t needed = connection->parser ? kith_request_needed(connection->parser) : 1;
     if (have <= READ_BUFFER_BYTES / 2 && have + needed <= READ_BUFFER_BYTES && !is_waiting(connection)) {
@@ -332,7 +337,9 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 {
     struct kith_connection *connection = (struct kith_connection *)stream;
     struct kith_server *server = connection->server;
-    if (count == 0)
+    bool not_read = connection->flags & CONNECTION_NOT_READ;
+    connection->flags &= ~CONNECTION_NOT_READ;
+    if (count == 0 || (count == UV_ENOBUFS && not_read)) /* the loop comes back to it in the next pass */
         return;
     if (count < 0) {
         if (count != UV_EOF) {
@@ -353,7 +360,7 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 
 void connection_mark_resumed(struct kith_connection *connection)
 {
-    if (connection->flags & (CONNECTION_RESUMED | CONNECTION_CLOSED))
+    if (connection->flags & (CONNECTION_RESUMED | CONNECTION_LATER | CONNECTION_CLOSED))
         return;
     connection->flags |= CONNECTION_RESUMED;
     connection->next_resumed = connection->server->resumed;
@@ -498,6 +505,7 @@ void connection_accept(uv_stream_t *listener, int status)
     kith_session_init(&connection->session, ++server->next_id);
     connection->session.owner = connection;
     connection->created_ms = connection->active_ms = uv_now(&server->loop);
+    connection->write_price = WRITE_PRICE_FIRST;
     connection->previous = server->connections_tail;
     if (connection->previous)
         connection->previous->next = connection;

@@ -60,8 +60,10 @@ static void run_now(struct kith_connection *connection, const struct kith_admitt
     struct kith_buf *out = connection_out(connection);
     struct kith_reply reply;
     size_t start = out->length;
+    uint64_t since_ns = turn_watch_read(command);
     kith_reply_init(&reply, out, connection->session.protocol);
     kith_engine_execute(server->engine, request, server_now(server), &reply, NULL);
+    turn_spend_read(connection, since_ns);
     if (command->flags & KITH_CMD_SESSION && strcmp(command->name, "client|reply") == 0)
         silent = connection->session.reply_mode != 0;
     dispatch_after_reply(connection, command, &reply, start, silent);
@@ -315,6 +317,10 @@ static size_t run_requests(struct kith_connection *connection, const struct kith
         enum outcome outcome;
         if (is_finished(connection) || connection->flags & CONNECTION_HELD)
             return i;
+        if (turn_is_over(connection)) {
+            turn_end(connection);
+            return i;
+        }
         if (bytes && is_of_a_browser(&requests[i])) {
             close_browser(connection);
             return i;
@@ -418,10 +424,12 @@ size_t dispatch_input(struct kith_connection *connection, const char *data, size
         size_t ran = run_requests(connection, server->requests, (size_t)count);
         if (ran < (size_t)count) {
             used += server->requests[ran].offset;
+            turn_spend(connection, server->requests[ran].offset);
             restart_parser(parser);
             break;
         }
         used += consumed;
+        turn_spend(connection, consumed);
     }
     give_parser(connection, parser);
     return is_finished(connection) ? length : used;

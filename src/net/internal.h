@@ -17,6 +17,8 @@ enum {
     SPARE_MAX = 64, /* of each kind of thing kept for reuse */
     SPARE_BUFFER_BYTES = 64 * 1024,
     FLUSH_EARLY_BYTES = 256 * 1024, /* of replies, before the pass has ended */
+    TURN_WORK = 128 * 1024,         /* of one client in a pass (turn.c): about a millisecond */
+    WRITE_PRICE_FIRST = 1024,       /* while nothing is known */
     LISTENER_MAX = 16,
 };
 
@@ -44,7 +46,7 @@ struct kith_connection {
     struct kith_server *server;
     struct kith_connection *previous, *next; /* all connections */
     struct kith_connection *next_dirty;      /* has replies to send */
-    struct kith_connection *next_resumed;    /* may parse again */
+    struct kith_connection *next_resumed;    /* may parse again, now or in the next pass */
     struct kith_session session;
 
     struct kith_buf query;              /* bytes not yet parsed to the end */
@@ -63,6 +65,9 @@ struct kith_connection {
     uint64_t created_ms, active_ms; /* uv_now */
     uint64_t output_soft_since_ms;
     uint64_t held_until_ms;
+    uint64_t turn_pass; /* the pass of ... */
+    size_t turn_work;   /* what its turn has cost so far */
+    size_t write_price; /* what one of its last writes cost */
 };
 
 enum connection_flag {
@@ -81,6 +86,8 @@ enum connection_flag {
     CONNECTION_END_OF_FILE = 1 << 12, /* the client sends nothing more */
     CONNECTION_LATE_REPLY = 1 << 13,  /* the host holds a reply back: everything waits */
     CONNECTION_READONLY = 1 << 14,    /* reads what this node has, without asking the group */
+    CONNECTION_LATER = 1 << 15,       /* its turn is over: parsing waits for the next pass */
+    CONNECTION_NOT_READ = 1 << 16,    /* its turn is over: libuv got no buffer */
 };
 
 struct op {
@@ -108,6 +115,8 @@ struct batch {
     uint64_t begun_ms; /* uv_now, when it was submitted */
     struct kith_reply reply; /* of the op that is being applied */
     size_t reply_start;
+    uint64_t run_ns;  /* when the run of writes of one connection began that is being applied */
+    size_t run_count; /* of it, so far */
 };
 
 struct kith_server {
@@ -135,6 +144,8 @@ struct kith_server {
     struct kith_connection *connections, *connections_tail; /* in the order they came */
     uv_stream_t *stalled_listener;                          /* a connection could not be taken: no memory */
     struct kith_connection *dirty, *resumed;
+    struct kith_connection *later; /* resumed in the next pass */
+    uint64_t pass;                 /* counts them */
     uint32_t client_count;
     uint32_t held_count;
     uint64_t next_id;
@@ -220,6 +231,22 @@ bool batch_is_grouped(const struct kith_server *server);
 void batch_submit(struct kith_server *server);
 void batch_submit_tick(struct kith_server *server);
 void batch_free_spares(struct kith_server *server);
+
+/* turn.c */
+void turn_spend(struct kith_connection *connection, size_t work);
+/* Around a read that runs now; 0 for one that is paid with its bytes. */
+uint64_t turn_watch_read(const struct kith_command *command);
+void turn_spend_read(struct kith_connection *connection, uint64_t since_ns);
+/* For a command that runs behind the pass's writes, or is one; and what `count` of them took. */
+void turn_spend_write(struct kith_connection *connection);
+void turn_set_price(struct kith_connection *connection, uint64_t ns, size_t count);
+bool turn_is_over(struct kith_connection *connection);
+/* Whether another buffer full of requests fits in. */
+bool turn_takes_a_read(struct kith_connection *connection);
+/* What is left of its input is for the next pass. */
+void turn_end(struct kith_connection *connection);
+/* Those whose turn is over go on. */
+void turn_next_pass(struct kith_server *server);
 
 /* deferred.c */
 bool deferred_is_full(const struct kith_connection *connection);

@@ -146,6 +146,7 @@ static void remove_expired(struct kith_server *server)
 
 static void pass_end(struct kith_server *server)
 {
+    turn_next_pass(server);
     if (server->expiry_due)
         remove_expired(server);
     for (int round = 0; round < PASS_ROUNDS; round++) {
@@ -163,8 +164,9 @@ static void pass_end(struct kith_server *server)
         deferred_submit(server);
     flush_connections(server);
     schedule_node(server);
-    if (server->resumed || server->dirty)
+    if (server->resumed || server->dirty || server->later)
         set_idle(server, true);
+    server->pass++;
     server->now_valid = false;
     server_may_stop(server);
 }
@@ -408,7 +410,8 @@ void kith_server_close(struct kith_server *server)
     }
     uv_prepare_stop(&server->prepare);
     uv_run(&server->loop, UV_RUN_NOWAIT);
-    resume_connections(server); /* both lists hold closed connections only: their memory */
+    turn_next_pass(server);
+    resume_connections(server); /* the lists hold closed connections only: their memory */
     flush_connections(server);
     uv_walk(&server->loop, close_handle, server);
     while (uv_run(&server->loop, UV_RUN_DEFAULT) != 0)

@@ -104,7 +104,8 @@ struct kith_server_stats {
     uint64_t entries_submitted, ticks_submitted, writes_submitted;
     uint64_t reads_deferred;
     uint64_t checkpoints_after_linking;
-    uint64_t held_back; /* reads delayed because linking was behind */
+    uint64_t held_back;   /* reads delayed because linking was behind */
+    uint64_t turns_ended; /* a client had sent more than one pass takes of it */
     uint64_t auth_failed;
     uint64_t ops_per_s, input_bytes_per_s, output_bytes_per_s;
     uint32_t clients, clients_peak, clients_blocked;

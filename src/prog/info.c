@@ -149,9 +149,9 @@ static void stats_section(struct info *info)
     LINE(
         info,
         "total_error_replies:%llu\r\nentries_submitted:%llu\r\nexpiry_ticks:%llu\r\nwrites_submitted:%llu\r\n"
-        "reads_on_workers:%llu\r\nwriters_held_back:%llu\r\n",
+        "reads_on_workers:%llu\r\nwriters_held_back:%llu\r\nturns_ended:%llu\r\n",
         ULL(net->error_replies), ULL(net->entries_submitted), ULL(net->ticks_submitted),
-        ULL(net->writes_submitted), ULL(net->reads_deferred), ULL(net->held_back));
+        ULL(net->writes_submitted), ULL(net->reads_deferred), ULL(net->held_back), ULL(net->turns_ended));
     kith_engine_info(info->app->engine, "stats", &info->text);
 }
 

@@ -142,7 +142,9 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
     if (status != KITH_OK)
         return status;
     node->now_ms = clock_ms(node);
+    node->bounded = true;
     status = take_frame(node, peer, address, &frame);
+    node->bounded = false;
     node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head ||
                       node->now_ms < node->asked_until_ms;
     return status;
@@ -151,7 +153,8 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
 void kith_node_poll(struct kith_node *node)
 {
     node->now_ms = clock_ms(node);
-    node->poll_now = false;
+    node->poll_now = node->cut = false;
+    node->bounded = true;
     node_take_progress(node);
     node_take_time(node);
     node_members_poll(node);
@@ -160,6 +163,7 @@ void kith_node_poll(struct kith_node *node)
     node_forward_flush(node);
     node_read_poll(node);
     node_send_commit(node);
+    node->bounded = false;
     trim_terms(node);
     if (node->log) {
         node_checkpoint_advance(node);

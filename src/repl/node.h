@@ -166,8 +166,8 @@ enum kith_core_role kith_node_role(const struct kith_node *node);
 int kith_node_change(struct kith_node *node, enum kith_change_kind change, uint64_t id, const char *address,
                      void (*done)(void *context, int status, const char *text), void *context);
 
-/* Takes in what the threads finished, applies, runs `done`s, advances a checkpoint by one bounded step (well
- * under a millisecond) and starts one when it is due. Cheap when there is nothing to do. */
+/* Takes in what the threads finished, applies for about a millisecond, runs `done`s, advances a checkpoint by one bounded
+ * step (well under a millisecond) and starts one when it is due. Cheap when there is nothing to do. */
 void kith_node_poll(struct kith_node *node);
 
 /* When to poll next without a wake: 0 now (but serve others first), a positive number of milliseconds, or -1:

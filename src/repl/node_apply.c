@@ -12,8 +12,8 @@
 #include <stdio.h>
 
 #define CACHE_BYTES ((size_t)64 << 20)
-
-enum { LOOK_EACH = 32, PIECE_NS = 5000000 };
+/* And the entry that is being applied then. */
+#define APPLY_NS_A_POLL 1000000u
 
 void node_fail(struct kith_node *node, int status, const char *format, ...)
 {
@@ -136,37 +136,32 @@ static void finish_orphan(struct kith_node *node)
     done(context, KITH_EUNKNOWN);
 }
 
-/* A long backlog is applied in pieces, so that heartbeats and clients get their turn. */
-static bool is_long(const struct kith_node *node, size_t applied, uint64_t *began_ns)
+/* One sync, or one message, can commit what many passes brought: the rest is for the next poll. */
+static void cut_when_long(struct kith_node *node, uint64_t since_ns)
 {
-    if (applied % LOOK_EACH || !node->in_group)
-        return false;
-    uint64_t now_ns = kith_clock_monotonic_ns(&node->options.clock);
-    if (applied == LOOK_EACH)
-        *began_ns = now_ns;
-    return now_ns - *began_ns > PIECE_NS;
+    if (node->bounded && !node->closing &&
+        kith_clock_monotonic_ns(&node->options.clock) - since_ns >= APPLY_NS_A_POLL)
+        node->cut = node->poll_now = true;
 }
 
 void node_advance(struct kith_node *node)
 {
     struct node_entry *entry;
-    size_t applied = 0;
-    uint64_t began_ns = 0;
     if (node->advancing)
         return;
     node->advancing = true;
+    node->cut = node->cut && node->bounded && !node->closing;
+    uint64_t since_ns = kith_clock_monotonic_ns(&node->options.clock);
     for (;;) {
         if (node->orphans)
             finish_orphan(node);
         else if (node_forward_finish_one(node))
             continue;
-        else if (node->failure == KITH_OK && node->applied_index < kith_core_commit_index(node->core) &&
+        else if (node->failure == KITH_OK && !node->cut &&
+                 node->applied_index < kith_core_commit_index(node->core) &&
                  (entry = node_window_get(&node->window, node->applied_index + 1))) {
             apply_entry(node, entry);
-            if (is_long(node, ++applied, &began_ns)) {
-                node->poll_now = true;
-                break;
-            }
+            cut_when_long(node, since_ns);
         } else
             break;
     }

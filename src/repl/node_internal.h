@@ -123,6 +123,8 @@ struct kith_node {
     uint64_t core_not_before_ms;
     uint64_t leader, leader_term; /* as last seen */
     bool advancing, poll_now, in_group, closing;
+    bool bounded; /* applying ends after a while: what is left is for the next poll */
+    bool cut;     /* it has ended */
     bool removed; /* from the group, by what a member said: it stands for no election any more */
     struct node_streams *streams; /* NULL until a member is far behind, or this node is */
     struct node_members *members; /* node_members.h */

@@ -219,11 +219,130 @@ static void a_stopped_server_ends_its_run_and_refuses_new_clients(void **state)
     close(fd);
 }
 
+/* Sends as much of text[0..length) as the socket holds, in whole lines. Returns how many commands that is. */
+static size_t send_lines(int fd, const char *line, size_t count)
+{
+    size_t length = strlen(line), sent = 0;
+    while (sent < count && send(fd, line, length, MSG_NOSIGNAL) == (ssize_t)length)
+        sent++;
+    return sent;
+}
+
+static uint64_t processed(const struct house *house)
+{
+    struct kith_server_stats stats;
+    kith_server_get_stats(house->server, &stats);
+    return stats.commands_processed;
+}
+
+/* One round of the loop: reads, and in front of them the end of the round before. */
+static uint64_t one_pass(struct house *house)
+{
+    uint64_t before = processed(house);
+    uv_run(kith_server_loop(house->server), UV_RUN_NOWAIT);
+    return processed(house) - before;
+}
+
+/* Takes what came, and returns how many lines that is. */
+static size_t read_lines(int fd)
+{
+    static char reply[1 << 16];
+    size_t lines = 0;
+    for (ssize_t n; (n = recv(fd, reply, sizeof reply, 0)) > 0;)
+        for (ssize_t i = 0; i < n; i++)
+            lines += reply[i] == '\n';
+    return lines;
+}
+
+/* A turn is 128 KiB of requests, read 64 KiB at once; another's PING comes in its own pass. */
+static void a_pass_takes_no_more_than_a_turn_of_one_client(void **state)
+{
+    enum { VALUE = 1000, TURN = 128 * 1024 + VALUE };
+    static char line[VALUE + 40];
+    struct house house;
+    assert_int_equal(open_house(&house), KITH_OK);
+    int busy = connect_to(&house), other = connect_to(&house);
+    turn(&house);
+    memset(line, 'x', sizeof line);
+    memcpy(line, "SET k ", 6);
+    memcpy(line + VALUE - 2, "\r\n", 3);
+    size_t sent = 0, answered = 0, pings = 0, in_passes = 0;
+    for (int pass = 0; pass < 1000 && answered < 2000; pass++) {
+        sent += send_lines(busy, line, 2000 - sent);
+        assert_int_equal(send(other, "PING\r\n", 6, MSG_NOSIGNAL), 6);
+        uint64_t commands = one_pass(&house) + one_pass(&house);
+        assert_true(commands <= 2 * TURN / VALUE + 1);
+        in_passes = commands > in_passes ? commands : in_passes;
+        answered += read_lines(busy);
+        pings += read_lines(other);
+        assert_int_equal(pings, pass + 1);
+    }
+    assert_int_equal(answered, 2000);
+    assert_true(in_passes > 64 * 1024 / VALUE); /* but no less than there is room for */
+    close(busy);
+    close(other);
+    turn(&house);
+    close_house(&house);
+}
+
+static void fill(struct house *house, int count)
+{
+    int fd = connect_to(house), answered = 0;
+    for (int sent = 0; answered < count;) {
+        char set[32];
+        int n = snprintf(set, sizeof set, "SET k%d v\r\n", sent);
+        if (sent < count && sent < answered + 100) {
+            assert_int_equal(send(fd, set, (size_t)n, MSG_NOSIGNAL), n);
+            sent++;
+            continue;
+        }
+        turn(house);
+        answered += (int)read_lines(fd);
+    }
+    close(fd);
+    turn(house);
+}
+
+/* The first of a client's writes count as 1 KiB each and their bytes: no more than 128 of them are a turn. None is lost. */
+static void slow_commands_take_turns_too(void **state)
+{
+    static const struct {
+        const char *line;
+        bool writes;
+    } kinds[] = {{"SET k v\r\n", true}, {"KEYS nothing\r\n", false}};
+    for (size_t i = 0; i < 2; i++) {
+        struct house house;
+        struct kith_server_stats stats;
+        assert_int_equal(open_house(&house), KITH_OK);
+        int busy = connect_to(&house);
+        turn(&house);
+        fill(&house, 5000); /* so that KEYS has something to do */
+        char all[8192];
+        size_t length = strlen(kinds[i].line);
+        for (size_t k = 0; k < 400; k++)
+            memcpy(all + k * length, kinds[i].line, length);
+        assert_int_equal(send(busy, all, 400 * length, MSG_NOSIGNAL), 400 * length);
+        uint64_t first = one_pass(&house) + one_pass(&house);
+        assert_true(!kinds[i].writes || first <= 128);
+        for (int k = 0; k < 400; k++)
+            turn(&house);
+        kith_server_get_stats(house.server, &stats);
+        assert_int_equal(stats.commands_processed, 5400);
+        assert_true(stats.turns_ended > 0);
+        assert_int_equal(read_lines(busy), 400);
+        close(busy);
+        turn(&house);
+        close_house(&house);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_with_a_bit_of_everything_is_answered),
         cmocka_unit_test(every_allocation_failure_costs_at_most_a_connection),
+        cmocka_unit_test(a_pass_takes_no_more_than_a_turn_of_one_client),
+        cmocka_unit_test(slow_commands_take_turns_too),
         cmocka_unit_test(a_stopped_server_ends_its_run_and_refuses_new_clients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

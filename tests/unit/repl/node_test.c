@@ -412,7 +412,9 @@ static void durability_can_be_changed_while_entries_are_on_their_way(void **stat
             kith_node_poll(node);
     }
     kith_node_set_durability(node, KITH_DURABILITY_NONE);
-    kith_node_poll(node);
+    do
+        kith_node_poll(node);
+    while (kith_node_wants_poll(node));
     assert_int_equal(r.runs, count);
     assert_int_equal(kith_node_close(node), KITH_OK);
     tiny_fini(&t);
@@ -556,6 +558,50 @@ static void silent(void *arg, enum kith_log_level level, const char *line)
 {
 }
 
+struct slow_machine {
+    struct tiny tiny; /* first: its functions get the same context */
+    uint64_t now_ns;
+};
+
+static uint64_t slow_now(void *context)
+{
+    return ((struct slow_machine *)context)->now_ns;
+}
+
+static int slow_apply(void *context, struct kith_slice payload, const struct kith_apply_hooks *hooks)
+{
+    ((struct slow_machine *)context)->now_ns += 400000;
+    return tiny_apply(context, payload, hooks);
+}
+
+/* One sync commits what was submitted in many passes. */
+static void a_poll_applies_for_a_millisecond_and_asks_for_the_next(void **state)
+{
+    struct crash_fs *disk = crash_fs_open();
+    struct slow_machine slow = {.now_ns = 1000000000};
+    struct result r = {0};
+    struct kith_node_options o = options_on(disk, &slow.tiny, KITH_DURABILITY_ALWAYS);
+    o.clock = (struct kith_clock){.monotonic_ns = slow_now, .context = &slow};
+    o.manual = true;
+    o.machine.apply = slow_apply;
+    struct kith_node *node = open_node(&slow.tiny, &o);
+    submit_many(node, 0, 8, &r);
+    while (kith_node_run(node, KITH_NODE_LOG))
+        continue;
+    kith_node_poll(node);
+    assert_int_equal(r.runs, 3);
+    assert_true(kith_node_wants_poll(node));
+    kith_node_poll(node);
+    assert_int_equal(r.runs, 6);
+    kith_node_poll(node);
+    assert_int_equal(r.runs, 8);
+    assert_false(kith_node_wants_poll(node));
+    expect_content(&slow.tiny, 8);
+    assert_int_equal(kith_node_close(node), KITH_OK);
+    tiny_fini(&slow.tiny);
+    crash_fs_close(disk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -572,6 +618,7 @@ int main(void)
         cmocka_unit_test(durability_can_be_changed_while_entries_are_on_their_way),
         cmocka_unit_test(a_done_may_submit_without_end_of_stack),
         cmocka_unit_test(a_manual_node_moves_only_when_it_is_run),
+        cmocka_unit_test(a_poll_applies_for_a_millisecond_and_asks_for_the_next),
         cmocka_unit_test(each_failed_allocation_is_reported_and_leaks_nothing),
     };
     kith_log_setup(KITH_LOG_INFO, silent, NULL);
