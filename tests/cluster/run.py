@@ -14,6 +14,7 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from group import Group, Node, Writer, expect_kept, finish, servers  # noqa: E402
+from joining import *  # noqa: E402,F401,F403 - its cases
 from resp import Client, Closed, Error  # noqa: E402
 
 KILLS = 3
