@@ -200,6 +200,8 @@ static bool is_stale(const struct kith_connection *connection)
 
 static enum outcome run_read(struct kith_connection *connection, const struct kith_admitted *request)
 {
+    static const char loading[] =
+        "-LOADING this node loads a checkpoint of its group: read elsewhere, or in a moment\r\n";
     uint32_t flags = request->command->flags;
     bool defers = flags & KITH_CMD_DEFERS, alone = flags & (KITH_CMD_SESSION | KITH_CMD_HOST);
     bool grouped = batch_is_grouped(connection->server);
@@ -215,6 +217,8 @@ static enum outcome run_read(struct kith_connection *connection, const struct ki
         return WAITS;
     if (grouped && !batch_may_join(connection))
         return WAITS;
+    if (flags & KITH_CMD_READONLY && kith_node_is_loading(connection->server->node))
+        return refuse(connection, request->command, kith_slice(loading, sizeof loading - 1));
     if (flags & KITH_CMD_READONLY && connection->flags & CONNECTION_READONLY && is_stale(connection))
         return refuse_lag(connection, request->command, kith_node_lag_ms(connection->server->node));
     bool silent = take_silence(&connection->session);

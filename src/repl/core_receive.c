@@ -74,11 +74,6 @@ static int receive_append(struct kith_core *core, const struct kith_core_message
             return status;
         a->entries = core->raft_entries;
     }
-    /* Guard: the core takes the end of what it is sent for its commit index when the leader's is larger, also where it has
-     * committed more: what comes a second time takes it back. */
-    uint64_t reach = a->prev_log_index + a->n_entries;
-    if (reach < r->commit_index && a->leader_commit > r->commit_index)
-        a->leader_commit = r->commit_index;
     struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = to};
     int status = core_step(core, &event, update);
     if (status != KITH_OK || !update->entry_count)

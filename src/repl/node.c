@@ -145,8 +145,7 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
     node->bounded = true;
     status = take_frame(node, peer, address, &frame);
     node->bounded = false;
-    node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head ||
-                      node->now_ms < node->asked_until_ms;
+    node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head;
     return status;
 }
 
@@ -162,7 +161,6 @@ void kith_node_poll(struct kith_node *node)
     node_forward_take_time(node);
     node_forward_flush(node);
     node_read_poll(node);
-    node_send_commit(node);
     node->bounded = false;
     trim_terms(node);
     if (node->log) {

@@ -133,6 +133,9 @@ int kith_node_read(struct kith_node *node, void (*done)(void *context, int statu
 /* Nobody else votes: what this node has is the truth, and kith_node_read would say so at once. */
 bool kith_node_is_alone(const struct kith_node *node);
 
+/* The leader's checkpoint is being loaded in place of the state, or could not be: the machine is not to be read. */
+bool kith_node_is_loading(const struct kith_node *node);
+
 /* How old this node's state may be, in ms: the time since the last message of the leader whose commits are all applied
  * here (on the leader: since a majority was heard); a message's own way is not in it. 0 on a leader of one; -1: unknown
  * (no leader was heard yet). */

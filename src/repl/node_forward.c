@@ -186,7 +186,6 @@ void node_forward_receive(struct kith_node *node, uint64_t peer, const char *add
         return;
     }
     uint64_t number = frame->forward.number;
-    node_read_note_asked(node, peer);
     if (append_for(node, peer, number, frame->forward.payload) != KITH_OK && node->failure == KITH_OK)
         node_send(
             node, peer, address, KITH_LANE_MESSAGES,

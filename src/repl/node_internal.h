@@ -56,10 +56,8 @@ struct node_read_queue {
 
 struct node_voter {
     uint64_t id;
-    uint64_t answered;       /* the newest probe that it has answered in this term */
-    uint64_t heard_ms;       /* when a message of this leader's term came from it last; 0: never */
-    uint64_t asked_until_ms; /* some time after it handed over a write or asked for a read */
-    uint64_t told;           /* the commit index that it was told */
+    uint64_t answered; /* the newest probe that it has answered in this term */
+    uint64_t heard_ms; /* when a message of this leader's term came from it last; 0: never */
 };
 
 struct node_reads {
@@ -117,8 +115,6 @@ struct kith_node {
     size_t append_capacity;
     size_t waiting_bytes; /* of entries not yet applied */
     uint64_t applied_index, applied_term;
-    uint64_t asked_until_ms; /* a member handed over a write or asked for a read not long ago */
-    uint8_t append_version;
     uint64_t truncations; /* asked for by the core in this run */
     uint64_t core_not_before_ms;
     uint64_t leader, leader_term; /* as last seen */
@@ -223,10 +219,6 @@ uint64_t node_forward_due_ms(const struct kith_node *node);
 /* A frame of theirs. */
 void node_read_receive(struct kith_node *node, uint64_t peer, const char *address,
                        const struct kith_frame *frame);
-/* What this leader knows of another member in this term; NULL: there are too many. */
-struct node_voter *node_read_voter(struct kith_node *node, uint64_t id);
-/* The member waits for commits. */
-void node_read_note_asked(struct kith_node *node, uint64_t peer);
 /* A message of the core's has come in: what it tells about age, and who follows. Before the core takes it. */
 void node_read_note(struct kith_node *node, const struct kith_core_message *message);
 /* Another leader, or another term: all answers that are still out are void. */
@@ -243,9 +235,6 @@ void node_send(struct kith_node *node, uint64_t peer, const char *address, enum 
 /* A frame with so many bytes of payload would be taken now; one that is larger than all the room only when it goes alone. */
 bool node_has_room(const struct kith_node *node, uint64_t peer, size_t bytes);
 void node_send_message(struct kith_node *node, const struct kith_core_message *message);
-/* Tells the members that wait for a commit (their clients write or read there) how far it is, instead of with the next
- * heartbeat. */
-void node_send_commit(struct kith_node *node);
 /* An append whose entries are given, in as many frames as its size asks for. */
 void node_send_entries(struct kith_node *node, const struct kith_core_message *message);
 

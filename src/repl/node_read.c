@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { ASKED_LATELY_MS = 1000, LEADER_WAIT_MS = 3000, HEARTBEAT_MS = 50, RETRY_MS = 10 };
+enum { LEADER_WAIT_MS = 3000, HEARTBEAT_MS = 50, RETRY_MS = 10 };
 
 static void push(struct node_read_queue *queue, struct node_read *read)
 {
@@ -81,7 +81,7 @@ static void end(struct node_read *read, int status)
 
 /* --- the voters' answers --- */
 
-struct node_voter *node_read_voter(struct kith_node *node, uint64_t id)
+static struct node_voter *voter_of(struct kith_node *node, uint64_t id)
 {
     struct node_reads *reads = &node->reads;
     for (size_t i = 0; i < reads->voter_count; i++)
@@ -91,13 +91,6 @@ struct node_voter *node_read_voter(struct kith_node *node, uint64_t id)
         return NULL;
     reads->voters[reads->voter_count] = (struct node_voter){.id = id};
     return &reads->voters[reads->voter_count++];
-}
-
-void node_read_note_asked(struct kith_node *node, uint64_t peer)
-{
-    struct node_voter *voter = node_read_voter(node, peer);
-    if (voter)
-        voter->asked_until_ms = node->asked_until_ms = node->now_ms + ASKED_LATELY_MS;
 }
 
 /* The greatest value that a majority of the voters has reached; `own` is this node's. */
@@ -230,7 +223,6 @@ static void take_question(struct kith_node *node, uint64_t peer, const char *add
                   &(struct kith_frame){.kind = KITH_FRAME_READ_RESULT, .read_result = {.number = number}});
         return;
     }
-    node_read_note_asked(node, peer);
     read->peer = peer;
     read->peer_number = number;
     read->since_ms = node->now_ms;
@@ -266,7 +258,7 @@ void node_read_receive(struct kith_node *node, uint64_t peer, const char *addres
                                        .probe_result = {.term = term, .number = frame->probe.number}});
         return;
     case KITH_FRAME_PROBE_RESULT: {
-        struct node_voter *voter = node_read_voter(node, peer);
+        struct node_voter *voter = voter_of(node, peer);
         if (!voter || !leads(node) || frame->probe_result.term != term ||
             frame->probe_result.number > node->reads.number)
             return;
@@ -330,7 +322,8 @@ void node_read_begin_term(struct kith_node *node)
 /* Those whose index is applied; the indexes do not fall from one to the next. */
 static void end_applied(struct kith_node *node)
 {
-    while (node->reads.known.head && node->reads.known.head->index <= node->applied_index)
+    while (node->reads.known.head && node->reads.known.head->index <= node->applied_index &&
+           !node_stream_is_loading(node))
         end(pop(&node->reads.known), KITH_OK);
 }
 
@@ -400,7 +393,7 @@ void node_read_note(struct kith_node *node, const struct kith_core_message *mess
     if (message->term != kith_core_term(node->core))
         return;
     if (message->kind == KITH_CORE_APPEND_RESULT && leads(node)) {
-        struct node_voter *voter = node_read_voter(node, message->peer);
+        struct node_voter *voter = voter_of(node, message->peer);
         if (voter)
             voter->heard_ms = node->now_ms;
     }
@@ -415,6 +408,11 @@ void node_read_note(struct kith_node *node, const struct kith_core_message *mess
     }
 }
 
+bool kith_node_is_loading(const struct kith_node *node)
+{
+    return node_stream_is_loading(node);
+}
+
 int64_t kith_node_lag_ms(const struct kith_node *node)
 {
     uint64_t since = node->reads.fresh_ms, now = kith_clock_monotonic_ns(&node->options.clock) / 1000000;
@@ -424,5 +422,5 @@ int64_t kith_node_lag_ms(const struct kith_node *node)
         since = majority_of(node, offsetof(struct node_voter, heard_ms), now);
     } else if (node->reads.next_index && node->reads.next_index <= node->applied_index)
         since = node->reads.next_ms;
-    return since ? (int64_t)(now - since) : -1;
+    return since && !node_stream_is_loading(node) ? (int64_t)(now - since) : -1;
 }

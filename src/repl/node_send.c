@@ -90,8 +90,6 @@ static bool gather(struct kith_node *node, uint64_t first, uint32_t count)
 
 static void send_append(struct kith_node *node, const struct kith_core_message *message)
 {
-    struct node_voter *voter;
-    node->append_version = message->version;
     if (node_stream_is_behind(node, message->peer)) {
         node_stream_append(node, message);
         return;
@@ -103,8 +101,6 @@ static void send_append(struct kith_node *node, const struct kith_core_message *
         return;
     }
     struct kith_core_message full = *message;
-    if ((voter = node_read_voter(node, message->peer)))
-        voter->told = message->append.commit_index;
     full.append.entries = node->append_entries;
     node_send_entries(node, &full);
 }
@@ -120,40 +116,4 @@ void node_send_message(struct kith_node *node, const struct kith_core_message *m
     else
         node_send(node, message->peer, message->peer_address, KITH_LANE_MESSAGES,
                   &(struct kith_frame){.kind = (uint8_t)message->kind, .raft = *message});
-}
-
-/* An append without entries, behind the last entry that the member is known to have: it can refuse that only if it is no
- * longer led by this node. The core is not asked: it would answer with a heartbeat's pace. */
-static void tell_commit(struct kith_node *node, const struct kith_core_member *member,
-                        struct node_voter *voter, uint64_t commit)
-{
-    const struct node_entry *last = node_window_get(&node->window, member->match_index);
-    if (commit > member->match_index)
-        commit = member->match_index;
-    if (!last || commit <= voter->told)
-        return;
-    voter->told = commit;
-    node_send(node, member->id, member->address, KITH_LANE_MESSAGES,
-              &(struct kith_frame){.kind = KITH_CORE_APPEND,
-                                   .raft = {.kind = KITH_CORE_APPEND,
-                                            .version = node->append_version,
-                                            .term = kith_core_term(node->core),
-                                            .append = {.previous_index = member->match_index,
-                                                       .previous_term = last->log.term,
-                                                       .commit_index = commit}}});
-}
-
-void node_send_commit(struct kith_node *node)
-{
-    uint64_t commit = kith_core_commit_index(node->core);
-    struct kith_core_member member;
-    if (node->now_ms >= node->asked_until_ms || node->failure != KITH_OK ||
-        kith_core_get_role(node->core) != KITH_CORE_LEADER)
-        return;
-    for (size_t i = 0; i < kith_core_member_count(node->core); i++) {
-        kith_core_get_member(node->core, i, &member);
-        struct node_voter *voter = member.id == node->id ? NULL : node_read_voter(node, member.id);
-        if (voter && node->now_ms < voter->asked_until_ms)
-            tell_commit(node, &member, voter, commit);
-    }
 }

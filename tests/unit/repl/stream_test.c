@@ -261,6 +261,30 @@ static void the_leader_stays_while_a_large_checkpoint_is_loaded(void **state)
     group_close(&g);
 }
 
+static void nothing_is_read_while_a_checkpoint_is_loaded(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    open_group_with_one_behind(&g, 300, 20000);
+    group_start(&g, 2, 0);
+    for (int ms = 0; ms < 20000 && !kith_node_is_loading(g.member[2].node); ms++)
+        group_step(&g);
+    assert_true(kith_node_is_loading(g.member[2].node));
+    assert_int_equal(kith_node_lag_ms(g.member[2].node), -1);
+    assert_int_equal(kith_node_read(g.member[2].node, note, &r), KITH_OK);
+    int steps = 0;
+    for (; kith_node_is_loading(g.member[2].node); steps++) {
+        assert_int_equal(r.runs, 0);
+        group_step(&g);
+    }
+    assert_true(steps > 5);
+    group_run(&g, 200);
+    assert_int_equal(r.runs, 1);
+    assert_int_equal(r.status, KITH_OK);
+    expect_same_content(&g, 1000);
+    group_close(&g);
+}
+
 static void another_leader_goes_on_with_a_stream_of_its_own(void **state)
 {
     struct group g = {0};
@@ -426,6 +450,7 @@ int main(void)
         cmocka_unit_test(a_broken_connection_goes_on_where_it_ended),
         cmocka_unit_test(the_rate_is_kept),
         cmocka_unit_test(the_leader_stays_while_a_large_checkpoint_is_loaded),
+        cmocka_unit_test(nothing_is_read_while_a_checkpoint_is_loaded),
         cmocka_unit_test(another_leader_goes_on_with_a_stream_of_its_own),
         cmocka_unit_test(a_damaged_checkpoint_is_not_taken),
         cmocka_unit_test(the_power_may_fail_at_any_moment_of_an_installation),
