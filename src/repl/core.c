@@ -334,6 +334,11 @@ int kith_core_start(struct kith_core *core, uint64_t now_ms, const struct kith_c
     if (status != KITH_OK && core->raft.state == RAFT_FOLLOWER)
         core->loaded = NULL; /* libraft frees it when it cannot load it, but not when the election fails */
     drop_loaded(core);
+    /* libraft lets a follower know of nothing that is committed before it hears a leader; what this node has heard of in an
+     * earlier life is as true. */
+    uint64_t committed = start->committed < core->last_index ? start->committed : core->last_index;
+    if (status == KITH_OK && committed > core->raft.commit_index)
+        update->commit_index = core->raft.commit_index = committed;
     if (status == KITH_OK)
         update->save_state |= alone;
     return status;

@@ -125,6 +125,7 @@ uint64_t kith_core_loaded_count(const struct kith_core *core);
 
 struct kith_core_start {
     uint64_t term, voted_for;
+    uint64_t committed;                        /* entries up to here are known to be; 0: none is */
     const struct kith_core_snapshot *snapshot; /* NULL: none */
     uint64_t first_index;                      /* of the loaded entries; snapshot->index + 1, or 1 */
 };

@@ -2,7 +2,7 @@
  *
  * The log is read twice. The first time everything is checked, before anything is loaded, and the core gets the terms;
  * then the core knows what is committed. In a group of one that is everything on the disk; in a larger one it is what
- * the checkpoint holds, and the rest waits in memory for a leader's word. */
+ * the checkpoint holds and what the last segments say, and the rest waits in memory for a leader's word. */
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/os.h"
@@ -227,7 +227,8 @@ static int start_core(struct kith_node *node, const struct survey *survey, struc
     const struct kith_store_found *found = kith_store_get_found(node->store);
     struct kith_core_update update;
     struct kith_core_snapshot snapshot;
-    struct kith_core_start start = {.term = state->term, .voted_for = state->voted_for, .first_index = 1};
+    struct kith_core_start start = {
+        .term = state->term, .voted_for = state->voted_for, .first_index = 1, .committed = found->committed};
     if (found->has_checkpoint) {
         snapshot = (struct kith_core_snapshot){.index = found->checkpoint.index,
                                                .term = found->checkpoint.term,
@@ -256,6 +257,7 @@ static int open_log(struct kith_node *node, struct kith_error *error)
         .segment_bytes = node->options.segment_bytes ? node->options.segment_bytes : DEFAULT_SEGMENT_BYTES,
         .queue_bytes = node->options.queue_bytes ? node->options.queue_bytes : DEFAULT_QUEUE_BYTES,
         .sync = node_sync_of(node->durability),
+        .committed = node->applied_index,
         .wake = node->options.wake,
         .wake_context = node->options.wake_context,
         .clock = node->options.clock,

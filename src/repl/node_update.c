@@ -123,7 +123,13 @@ static void orphan(struct kith_node *node, uint64_t from)
 
 static void truncate_log(struct kith_node *node, uint64_t from, uint64_t term)
 {
-    KITH_ASSERT(from > node->applied_index);
+    if (from <= node->applied_index) { /* a majority acknowledged it and then lost it: some did not sync */
+        node_fail(node, KITH_ECORRUPT,
+                  "the group has taken back entry %" PRIu64
+                  ", which is applied here; let this node join again with a new folder",
+                  from);
+        return;
+    }
     node->truncations++;
     if (node->log && node->failure == KITH_OK)
         log_truncation(node, from, term);
@@ -294,6 +300,14 @@ static void fail_by_log(struct kith_node *node, int failure, const struct kith_e
             : ". What was written last is only in memory: SAVE (with room on the disk) makes it safe");
 }
 
+/* For the next recovery. Where members do not sync, what is committed may yet be lost. */
+static void note_committed(struct kith_node *node, uint64_t synced)
+{
+    uint64_t index = kith_core_commit_index(node->core);
+    if (node->log && node->in_group && node->durability == KITH_DURABILITY_ALWAYS && node->failure == KITH_OK)
+        kith_log_set_committed(node->log, index < synced ? index : synced);
+}
+
 /* Without a sync per group, what was handed over counts as there. */
 void node_take_progress(struct kith_node *node)
 {
@@ -318,6 +332,7 @@ void node_take_progress(struct kith_node *node)
         else
             node_fail(node, status, "entry %" PRIu64 " could not be committed", index);
     }
+    note_committed(node, index);
     if (failure != KITH_OK && node->failure == KITH_OK)
         fail_by_log(node, failure, &why);
     node_advance(node);

@@ -255,6 +255,8 @@ static int walk_records(struct kith_folder_walk *walk, struct kith_segment_reade
             return cannot_apply(walk, name, &record, status, error);
     }
     walk->bytes += reader->offset;
+    if (reader->header.committed > walk->committed)
+        walk->committed = reader->header.committed;
     return KITH_OK;
 }
 

@@ -51,6 +51,7 @@ struct kith_folder_walk {
     uint64_t next_index;  /* behind the last record */
     uint64_t base_index;  /* what the last reset record says: entries before are in the checkpoint; 0: none */
     uint64_t records, bytes;
+    uint64_t committed;  /* the most that a segment's header says */
     uint64_t cut_offset; /* where the last segment's good part ends, its seal included */
     uint64_t cut_bytes;  /* of the unfinished write behind it; 0: none */
     bool refused;        /* by visit, or for want of memory */

@@ -44,7 +44,7 @@ struct kith_log {
     size_t segment_count, segment_capacity;
     uint64_t groups, bytes;
 
-    _Atomic uint64_t written, synced, truncations, syncs;
+    _Atomic uint64_t written, synced, truncations, syncs, committed;
     atomic_bool wake_pending;
 
     /* the thread's own */
@@ -473,6 +473,7 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
     log->first_index = options->first_index ? options->first_index : 1;
     atomic_init(&log->written, options->next_index - 1);
     atomic_init(&log->synced, options->next_index - 1);
+    atomic_init(&log->committed, options->committed);
     log->last_sync_ns = now_ns(log);
     conditions_init(log);
     int status = KITH_OK;
@@ -485,7 +486,8 @@ int kith_log_open(struct kith_log **out, const struct kith_log_options *options,
                                                 .segment_bytes = options->segment_bytes,
                                                 .helper = options->helper,
                                                 .clock = options->clock,
-                                                .seed = options->seed};
+                                                .seed = options->seed,
+                                                .committed = &log->committed};
     if (status == KITH_OK)
         status = kith_segment_maker_open(&log->maker, &making);
     for (size_t i = 0; i < old_count && status == KITH_OK; i++)
@@ -549,6 +551,11 @@ void kith_log_append(struct kith_log *log, struct kith_log_entry *entry)
     if (log->idle)
         pthread_cond_signal(&log->work);
     pthread_mutex_unlock(&log->mutex);
+}
+
+void kith_log_set_committed(struct kith_log *log, uint64_t index)
+{
+    atomic_store_explicit(&log->committed, index, memory_order_relaxed);
 }
 
 bool kith_log_is_behind(struct kith_log *log)

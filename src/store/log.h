@@ -48,6 +48,7 @@ struct kith_log_options {
     const char *dir; /* borrowed until close, like fs */
     uint64_t folder_id;
     uint64_t next_sequence, next_index; /* of the segment that open makes */
+    uint64_t committed;                 /* as kith_log_set_committed */
     uint64_t first_index;   /* the least entry that the old segments hold; next_index: none. 0 counts as 1 */
     uint64_t segment_bytes; /* as long as records fit; a longer record gets a segment of its own */
     uint64_t queue_bytes;   /* append blocks while more than this waits */
@@ -82,6 +83,9 @@ bool kith_log_run(struct kith_log *log);
 
 /* Whether more than a quarter of the queue waits: the time to take fewer writes, before append blocks. */
 bool kith_log_is_behind(struct kith_log *log);
+
+/* Entries up to here are committed and synced: each new segment says so for the next recovery. Never falls. */
+void kith_log_set_committed(struct kith_log *log, uint64_t index);
 
 struct kith_log_progress {
     uint64_t written, synced; /* the last index that was; 0 none */

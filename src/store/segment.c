@@ -9,7 +9,7 @@
 
 static const char magic[8] = {'K', 'I', 'T', 'H', 'L', 'O', 'G', '\n'};
 
-enum { VERSION = 2, HEADER_SEED = 1, HEADER_USED = 56, WINDOW_BYTES = 1 << 20 };
+enum { VERSION = 3, HEADER_SEED = 1, HEADER_USED = 64, WINDOW_BYTES = 1 << 20 };
 
 static uint32_t record_seed(uint64_t salt, uint64_t offset)
 {
@@ -52,6 +52,7 @@ void kith_segment_encode_header(char out[KITH_SEGMENT_HEADER_BYTES], const struc
     kith_put_u64(out + 24, header->sequence);
     kith_put_u64(out + 32, header->salt);
     kith_put_u64(out + 40, (uint64_t)header->created_ms);
+    kith_put_u64(out + 48, header->committed);
     kith_put_u32(out + HEADER_USED - 4, kith_crc32c(HEADER_SEED, out, HEADER_USED - 4));
 }
 
@@ -60,16 +61,16 @@ static int decode_header(struct kith_segment_header *header, const char *page, s
     if (memcmp(page, magic, sizeof magic) != 0)
         return kith_error_set(error, KITH_ECORRUPT, "not a log segment: the first bytes are not Kith's");
     if (kith_get_u32(page + 8) != VERSION)
-        return kith_error_set(error, KITH_EVERSION,
-                              "written by %s version of Kith (log format %u, this one reads %d)",
-                              kith_get_u32(page + 8) > VERSION ? "a newer" : "an older",
-                              kith_get_u32(page + 8), VERSION);
+        return kith_error_set(
+            error, KITH_EVERSION, "written by %s version of Kith (log format %u, this one reads %d)",
+            kith_get_u32(page + 8) > VERSION ? "a newer" : "an older", kith_get_u32(page + 8), VERSION);
     if (kith_get_u32(page + HEADER_USED - 4) != kith_crc32c(HEADER_SEED, page, HEADER_USED - 4))
         return kith_error_set(error, KITH_ECORRUPT, "the segment's header does not match its checksum");
     header->folder_id = kith_get_u64(page + 16);
     header->sequence = kith_get_u64(page + 24);
     header->salt = kith_get_u64(page + 32);
     header->created_ms = (int64_t)kith_get_u64(page + 40);
+    header->committed = kith_get_u64(page + 48);
     return KITH_OK;
 }
 

@@ -64,6 +64,7 @@ bool kith_segment_parse_name(const char *name, uint64_t *sequence, uint64_t *fir
 struct kith_segment_header {
     uint64_t folder_id, sequence, salt;
     int64_t created_ms;
+    uint64_t committed; /* entries up to here were committed when it was made, and synced; 0: not known */
 };
 void kith_segment_encode_header(char out[KITH_SEGMENT_HEADER_BYTES],
                                 const struct kith_segment_header *header);

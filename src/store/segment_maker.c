@@ -94,6 +94,8 @@ static int make(struct kith_segment_maker *maker, struct kith_new_segment *segme
                                          .sequence = segment->sequence,
                                          .salt = draw_salt(maker, segment->sequence),
                                          .created_ms = kith_clock_wall_ms(&maker->options.clock)};
+    if (maker->options.committed)
+        header.committed = atomic_load_explicit(maker->options.committed, memory_order_relaxed);
     char *page = malloc(KITH_SEGMENT_HEADER_BYTES);
     if (!page)
         return KITH_ENOMEM;

@@ -8,6 +8,8 @@
 #include "base/task.h"
 #include "store/segment.h"
 
+#include <stdatomic.h>
+
 struct kith_segment_maker;
 
 struct kith_segment_maker_options {
@@ -17,8 +19,9 @@ struct kith_segment_maker_options {
     uint64_t segment_bytes;
     struct kith_executor
         helper; /* submit NULL: nothing is made ahead. May run what it was given even after close */
-    struct kith_clock clock; /* zero: the system's */
-    uint64_t seed;           /* of salts; 0: drawn */
+    struct kith_clock clock;           /* zero: the system's */
+    uint64_t seed;                     /* of salts; 0: drawn */
+    const _Atomic uint64_t *committed; /* for the headers; NULL: not known. Lives until close */
 };
 
 /* A segment with its own name, durable. The taker closes the file. */

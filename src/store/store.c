@@ -277,6 +277,7 @@ int kith_store_read_log(struct kith_store *store,
                                    ? store->walk.first_index
                                    : store->found.last_index + 1;
     store->found.log_bytes = store->walk.bytes;
+    store->found.committed = store->walk.committed;
     store->found.cut_bytes = store->walk.cut_bytes;
     return KITH_OK;
 }

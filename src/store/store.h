@@ -26,6 +26,7 @@ struct kith_store_found {
     struct kith_checkpoint_info checkpoint; /* valid when has_checkpoint */
     /* after kith_store_read_log: */
     uint64_t last_index; /* of the log; at least the checkpoint's */
+    uint64_t committed;  /* entries up to here (and up to last_index) were known to be committed */
     uint64_t log_bytes;  /* read */
     uint64_t cut_bytes;  /* of an unfinished write at the end */
     size_t segment_count;

@@ -165,6 +165,28 @@ static void all_at_once_may_stop_and_start(void **state)
     group_close(&g);
 }
 
+/* And holds only the rest in memory until it hears of a leader. */
+static void a_restarted_member_applies_what_its_disk_knows_to_be_committed(void **state)
+{
+    struct group g = {.options = {.segment_bytes = 32 << 10}};
+    struct result r = {0};
+    group_open(&g, 3);
+    for (int i = 0; i < 40; i++) {
+        submit_many(&g, 0, i * 100, i * 100 + 100, &r);
+        group_run(&g, 20);
+    }
+    group_run(&g, 200);
+    for (int i = 1; i < 3; i++) {
+        group_stop(&g, i);
+        group_start(&g, i, 0);
+        assert_true(g.member[i].machine.count > 2000 && g.member[i].machine.count < 4000);
+    }
+    group_stop(&g, 0);
+    group_run(&g, 3000);
+    expect_same_content(&g, 4000);
+    group_close(&g);
+}
+
 static void a_leader_whose_disk_fails_is_dead_to_the_others(void **state)
 {
     struct group g = {0};
@@ -469,6 +491,7 @@ int main(void)
         cmocka_unit_test(a_lost_leader_is_followed_by_another_with_all_that_was_acknowledged),
         cmocka_unit_test(what_a_cut_off_leader_took_is_taken_back_and_its_outcome_reported_as_unknown),
         cmocka_unit_test(all_at_once_may_stop_and_start),
+        cmocka_unit_test(a_restarted_member_applies_what_its_disk_knows_to_be_committed),
         cmocka_unit_test(a_leader_whose_disk_fails_is_dead_to_the_others),
         cmocka_unit_test(a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there),
         cmocka_unit_test(a_write_on_a_follower_takes_a_few_messages_and_no_heartbeat),
