@@ -208,6 +208,15 @@ void link_dial(struct peer_link *link)
     }
 }
 
+void link_dial_again(struct peer_link *link)
+{
+    struct peer_connection *c = link->connection;
+    if (c && !c->seen_bytes && uv_now(c->peers->loop) - c->began_ms > PEER_PATIENCE_MS)
+        peer_connection_close(c, "no answer yet, but it has called");
+    if (link->failures || link->lost)
+        link_dial(link);
+}
+
 void link_ready(struct peer_link *link)
 {
     struct peer *peer = link->peer;

@@ -54,6 +54,7 @@ static struct peer_connection *make(struct kith_peers *peers, struct peer_link *
     uv_timer_init(peers->loop, &c->timer);
     c->tcp.data = c->timer.data = c->connect.data = c->resolve.data = c->write.data = c;
     c->holds = 2;
+    c->began_ms = uv_now(peers->loop);
     peers->open_handles++;
     kith_os_random(nonce, sizeof nonce);
     if (link)
@@ -359,8 +360,7 @@ static void accepted_ready(struct peer_connection *c)
         peer_connection_close(before, ""); /* it has dialed again: it knows that this one is dead */
     /* It is there: no reason to wait for the next try. */
     for (int i = 0; i < PEER_LANES && peer->wanted; i++)
-        if (peer->links[i].failures || peer->links[i].lost)
-            link_dial(&peer->links[i]);
+        link_dial_again(&peer->links[i]);
 }
 
 static void become_ready(struct peer_connection *c)

@@ -19,9 +19,10 @@ enum {
     PEER_MESSAGE_QUEUE_BYTES = 64 << 20,
     PEER_STREAM_QUEUE_BYTES = 4 << 20,
     PEER_HANDSHAKE_MS = 3000, /* from the first packet to the proofs */
+    PEER_PATIENCE_MS = 100,   /* for an answer, when the peer itself is there by now */
     PEER_RETRY_MIN_MS = 50,
     PEER_RETRY_MAX_MS = 2000,
-    PEER_USER_TIMEOUT_MS = 5000, /* sent and not acknowledged: the connection is dead */
+    PEER_USER_TIMEOUT_MS = 3000, /* sent and not acknowledged: the connection is dead */
     PEER_KEEPALIVE_S = 2,        /* of silence, then a probe a second */
     PEER_KEEPALIVE_PROBES = 3,
     PEER_STALL_MS = 100, /* out of memory: when to accept again */
@@ -91,6 +92,7 @@ struct peer_connection {
     struct peer_tls tls;
     bool has_tls, tls_refused; /* refused: the other side speaks without */
     bool seen_bytes, ready, closing, writing, last_write;
+    uint64_t began_ms;
     unsigned holds; /* handles and requests that libuv still has */
     char reason[256];
     struct kith_buf bytes; /* of the handshake, or encrypted: next to be written */
@@ -140,6 +142,8 @@ void link_ready(struct peer_link *link);
 void link_ended(struct peer_link *link, const char *reason);
 /* Tries now, if it is not connected or trying. */
 void link_dial(struct peer_link *link);
+/* The peer is there: an attempt that waits for an answer, perhaps of a wire that was cut, is not worth waiting for. */
+void link_dial_again(struct peer_link *link);
 /* The one that was accepted and proven from a peer has ended. */
 void peer_incoming_ended(struct peer *peer);
 /* The timer that flushes, and accepts after a stall. */

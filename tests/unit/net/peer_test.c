@@ -820,6 +820,26 @@ static void a_peer_that_does_not_read_costs_its_bound_and_no_more(void **state)
     peer_wire_fini(&s.wire);
 }
 
+/* A wire that was cut eats the first packet, and the system sends the next one only seconds later. */
+static void an_attempt_without_an_answer_ends_when_the_peer_calls(void **state)
+{
+    struct world *w = *state;
+    struct sleeper s;
+    char address[64];
+    start(w, 0, (struct setup){0});
+    open_sleeper(&s);
+    w->nodes[1].id = 101;
+    snprintf(w->nodes[1].address, sizeof w->nodes[1].address, "127.0.0.1:%u", s.port);
+    send_bytes(w, 0, 1, KITH_LANE_MESSAGES, "x", 1);
+    rest(w, 300);
+    free_address(address, sizeof address);
+    start(w, 1, (struct setup){.address = address});
+    send_bytes(w, 1, 0, KITH_LANE_MESSAGES, "x", 1);
+    UNTIL(w, room(w, 0, 1, KITH_LANE_MESSAGES) > 0 && room(w, 0, 1, KITH_LANE_STREAM) > 0);
+    assert_int_equal(lines_with("cannot connect: no answer yet, but it has called"), 1);
+    close(s.listener);
+}
+
 static void a_frame_above_the_bound_goes_alone(void **state)
 {
     struct world *w = *state;
@@ -1104,6 +1124,7 @@ int main(void)
         WORLD(a_frame_damaged_too_long_or_out_of_turn_closes),
         WORLD(what_the_node_does_not_understand_closes),
         WORLD(a_peer_that_does_not_read_costs_its_bound_and_no_more),
+        WORLD(an_attempt_without_an_answer_ends_when_the_peer_calls),
         WORLD(a_frame_above_the_bound_goes_alone),
         WORLD(what_no_memory_was_there_for_is_done_later),
         WORLD(faults_delay_drop_and_block),
