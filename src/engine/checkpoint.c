@@ -85,6 +85,24 @@ static void append_head(struct kith_checkpoint *checkpoint)
     append_short_record(checkpoint->sink, KITH_RECORD_HEAD, body, sizeof body);
 }
 
+/* All at once, since they change with every entry: they are bounded. */
+static void append_requests(struct kith_checkpoint *checkpoint)
+{
+    const struct kith_requests *requests = &checkpoint->engine->requests;
+    for (size_t i = 0; i < requests->count; i++) {
+        const struct kith_request_entry *entry = kith_requests_at(requests, i);
+        struct kith_slice id = kith_request_id(entry), reply = kith_request_reply(entry);
+        size_t body =
+            1 + kith_varint_size(id.length) + id.length + 1 + kith_varint_size(reply.length) + reply.length;
+        char start[KITH_VARINT_MAX + 1];
+        kith_buf_append(checkpoint->sink, start,
+                        (size_t)(put_record_start(start, body, KITH_RECORD_REQUEST) - start));
+        kith_buf_append_slice(checkpoint->sink, id);
+        kith_buf_append_char(checkpoint->sink, entry->kept);
+        kith_buf_append_slice(checkpoint->sink, reply);
+    }
+}
+
 static void append_end(struct kith_checkpoint *checkpoint)
 {
     char body[2 * KITH_VARINT_MAX];
@@ -457,6 +475,7 @@ int kith_engine_checkpoint_begin(struct kith_engine *engine)
     kith_buf_init(&checkpoint->pending);
     checkpoint->sink = &checkpoint->pending;
     append_head(checkpoint);
+    append_requests(checkpoint);
     engine->checkpoint = checkpoint;
     engine->saved_bit ^= KITH_KEY_SAVED;
     engine->background.links_unsaved = 0;

@@ -252,6 +252,22 @@ static int read_done(struct kith_loader *loader, struct kith_reader *r)
     return KITH_OK;
 }
 
+static int read_request(struct kith_loader *loader, struct kith_reader *r)
+{
+    struct kith_requests *requests = &loader->engine->requests;
+    struct kith_request_entry *room;
+    struct kith_slice id = kith_reader_slice(r);
+    uint8_t kept = kith_reader_u8(r);
+    struct kith_slice reply = kith_reader_slice(r);
+    if (r->failed || r->length || !id.length || id.length > KITH_REQUEST_ID_MAX || kept > 1 ||
+        reply.length > KITH_REQUEST_REPLY_MAX || (!kept && reply.length) || kith_requests_find(requests, id))
+        return corrupt(loader, "a damaged request");
+    if (kith_requests_reserve(requests, id, &room) != KITH_OK)
+        return KITH_ENOMEM;
+    kith_requests_add(requests, room, reply, kept);
+    return KITH_OK;
+}
+
 static int read_end(struct kith_loader *loader, struct kith_reader *r)
 {
     uint64_t keys = kith_reader_varint(r), objects = kith_reader_varint(r);
@@ -278,6 +294,8 @@ static int read_record(struct kith_loader *loader, struct kith_slice body)
         return read_key(loader, &r);
     case KITH_RECORD_PART:
         return read_part(loader, &r);
+    case KITH_RECORD_REQUEST:
+        return read_request(loader, &r);
     case KITH_RECORD_DONE:
         return read_done(loader, &r);
     case KITH_RECORD_END:

@@ -7,13 +7,14 @@ enum kith_record_kind {
     KITH_RECORD_HEAD = 1, /* u8 version, u64 time_ms */
     KITH_RECORD_KEY =
         2, /* varint db, u8 type and flags, [u64 expiry_ms], slice name, slice bytes | varint id */
-    KITH_RECORD_PART = 3, /* varint id, the type's bytes */
-    KITH_RECORD_DONE = 4, /* varint id */
-    KITH_RECORD_END = 5,  /* varint keys, varint objects */
+    KITH_RECORD_PART = 3,    /* varint id, the type's bytes */
+    KITH_RECORD_DONE = 4,    /* varint id */
+    KITH_RECORD_END = 5,     /* varint keys, varint objects */
+    KITH_RECORD_REQUEST = 6, /* slice id, u8 whether the reply was kept, slice reply; oldest first */
 };
 
 enum {
-    KITH_RECORD_VERSION = 1,
+    KITH_RECORD_VERSION = 2,
     KITH_RECORD_TYPE = 0x0f,     /* of KEY's second byte: enum kith_type */
     KITH_RECORD_EXPIRES = 0x10,  /* and whether an expiry follows */
     KITH_RECORD_IN_PARTS = 0x20, /* a long string: an id instead of its bytes, which come as parts */

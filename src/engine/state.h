@@ -9,6 +9,7 @@
 #include "engine/checkpoint.h"
 #include "engine/engine.h"
 #include "engine/keyspace.h"
+#include "engine/requests.h"
 #include "engine/vset.h"
 
 #include <stdatomic.h>
@@ -72,6 +73,10 @@ struct kith_plan {
     size_t argument_count, argument_capacity;
 };
 
+/* The command inside a KITH.REQUEST, or NULL after an error (commands/request.c). */
+const struct kith_command *kith_request_inner(const struct kith_engine *engine, const struct kith_slice *argv,
+                                              size_t argc, struct kith_reply *reply);
+
 /* Reads and checks a whole payload. KITH_OK, KITH_ECORRUPT, KITH_EVERSION, KITH_ENOMEM. */
 int kith_plan_decode(struct kith_plan *plan, const struct kith_engine *engine, struct kith_slice payload);
 void kith_plan_fini(struct kith_plan *plan);
@@ -119,6 +124,7 @@ struct kith_engine {
     struct kith_grave *graves;
     struct kith_checkpoint *checkpoint;
     struct kith_loader *loader;
+    struct kith_requests requests;
     struct kith_background background;
     uint64_t expired_count, hit_count, miss_count, command_count, error_count;
 };

@@ -90,7 +90,7 @@ static enum outcome refuse(struct kith_connection *connection, const struct kith
 /* Writers of vectors wait a little while the linkers are behind. */
 static void hold_back_if_behind(struct kith_connection *connection, const struct kith_command *command)
 {
-    if (command->name[0] != 'v')
+    if (command->name[0] != 'v' && command->name[0] != 'k') /* kith.request: perhaps one of them */
         return;
     unsigned delay_ms = kith_engine_back_pressure_ms(connection->server->engine);
     if (delay_ms && !(connection->flags & CONNECTION_HELD))

@@ -139,6 +139,52 @@ def case_the_leader_is_killed_under_load_and_nothing_is_lost():
     group.close()
 
 
+class Counter(threading.Thread):
+    """Counts with ids, and repeats what was not answered, wherever it can."""
+
+    def __init__(self, group, number):
+        super().__init__(daemon=True)
+        self.group, self.number, self.stopping, self.answers, self.repeats = group, number, False, [], 0
+
+    def once(self, n):
+        while True:
+            for node in self.group.nodes[self.number % 3:] + self.group.nodes[:self.number % 3]:
+                try:
+                    got = node.call("KITH.REQUEST", "c%d-%d" % (self.number, n), "INCR", "counter%d" % self.number,
+                                    timeout=5)
+                    if isinstance(got, int):
+                        return got
+                except (OSError, Closed, ValueError):
+                    pass
+                self.repeats += 1
+            time.sleep(0.02)
+
+    def run(self):
+        n = 0
+        while not self.stopping:
+            self.answers.append(self.once(n))
+            n += 1
+
+
+def case_a_request_with_an_id_counts_once_however_often_it_is_repeated():
+    group = Group(3)
+    counters = [Counter(group, i) for i in range(4)]
+    for c in counters:
+        c.start()
+    for _ in range(KILLS):
+        time.sleep(0.7)
+        leader = group.leader()
+        leader.kill()
+        time.sleep(1)
+        leader.start()
+    finish(counters)
+    for c in counters:
+        assert c.answers == list(range(1, len(c.answers) + 1)), c.answers
+    print("     %d requests, %d repeated" % (sum(len(c.answers) for c in counters), sum(c.repeats for c in counters)))
+    group.wait_same()
+    group.close()
+
+
 def case_all_are_killed_at_once_and_come_back_with_everything():
     group = Group(3)
     writers = [Writer(group, i) for i in range(4)]
