@@ -66,11 +66,11 @@ static size_t stride_of(size_t bytes)
 
 static unsigned factor_count(const struct kith_hnsw_options *o)
 {
-    if (o->codes == KITH_HNSW_F32)
-        return o->metric == KITH_HNSW_INNER_PRODUCT ? 1 : 0;
-    if (o->metric == KITH_HNSW_L2SQ)
+    if (o->metric == KITH_HNSW_INNER_PRODUCT) /* the second is for choosing links */
         return 2;
-    return o->codes == KITH_HNSW_BIN && o->metric == KITH_HNSW_INNER_PRODUCT ? 2 : 1;
+    if (o->codes == KITH_HNSW_F32)
+        return 0;
+    return o->metric == KITH_HNSW_L2SQ ? 2 : 1;
 }
 
 int hnsw_codes_init(struct kith_hnsw *h)
@@ -427,6 +427,17 @@ struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot)
         bool all = code_is_unsigned(h, slot);
         t.offset = all ? I4_ZERO * dim : 0;
         t.sum = I4_ZERO * (sum_u4(h, t.code) - (all ? 0 : I4_ZERO * dim));
+    }
+    return t;
+}
+
+struct target hnsw_link_target(const struct kith_hnsw *h, uint32_t slot, bool by_product)
+{
+    struct target t = hnsw_target(h, slot);
+    if (h->options.metric == KITH_HNSW_INNER_PRODUCT && !by_product) {
+        t.euclidean = true;
+        t.least = -FLT_MAX;
+        t.most = 2 * NEAR_ZERO * t.square;
     }
     return t;
 }

@@ -146,6 +146,8 @@ INLINE float distance_of(const struct target *t, const float *factors, float pro
                                         : factors[1];
     else
         p *= codes == KITH_HNSW_I4 ? fabsf(factors[0]) : factors[0];
+    if (metric == KITH_HNSW_INNER_PRODUCT && t->euclidean)
+        return factors[1] * factors[1] + t->square - 2 * p;
     return metric == KITH_HNSW_L2SQ ? factors[1] + t->square - 2 * p : 1 - p;
 }
 

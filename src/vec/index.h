@@ -108,6 +108,7 @@ struct fine {
 struct target {
     const void *code;
     bool wide;         /* code is in a query's own form, finer than an element's */
+    bool euclidean;    /* INNER_PRODUCT: distances to it are not products (hnsw_link_target) */
     int32_t offset;    /* wide: to be taken from an integer product; I4, else: 8 dim where it is unsigned */
     int32_t sum;       /* I4, not wide: 8 times the sum of its values */
     float scale;       /* times a product of codes and an element's factor: the inner product */
@@ -304,7 +305,7 @@ static inline const void *code_at(const struct kith_hnsw *h, uint32_t slot)
 }
 
 /* [0] times a product of codes: the inner product with a unit vector; [1] for L2SQ the squared length, for
- * INNER_PRODUCT and BIN the length. */
+ * INNER_PRODUCT the length. */
 static inline const float *factors_at(const struct kith_hnsw *h, uint32_t slot)
 {
     return region_at(&h->factors, slot);
@@ -438,6 +439,8 @@ struct target hnsw_query_target(const struct kith_hnsw *h, struct scratch *s, co
 struct target hnsw_element_target(const struct kith_hnsw *h, struct scratch *s, uint32_t slot);
 /* The target of an element's code. */
 struct target hnsw_target(const struct kith_hnsw *h, uint32_t slot);
+/* The same, for choosing links (link.c). INNER_PRODUCT: unless by_product, distances are squared Euclidean ones. */
+struct target hnsw_link_target(const struct kith_hnsw *h, uint32_t slot, bool by_product);
 bool hnsw_floats_are_sound(const char *bytes, size_t dim, float most);
 bool hnsw_halves_are_sound(const char *bytes, size_t dim, uint16_t most);
 /* Unpacks small numbers to floats. */
@@ -554,12 +557,13 @@ int hnsw_link(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t ef
 /* Gives a linked element links, and links to it, on level 0 anew. KITH_ENOMEM. */
 int hnsw_relink(struct kith_hnsw *h, struct scratch *s, uint32_t slot);
 void hnsw_sort_candidates(struct candidate *items, uint32_t count);
+/* by_product, here and below: of hnsw_link_target, what the candidate's and the items' distances are by. */
 bool hnsw_is_shadowed(const struct kith_hnsw *h, const struct candidate *candidate, const uint32_t *chosen,
-                      uint32_t count);
+                      uint32_t count, bool by_product);
 /* Keeps of items[0..count), sorted by distance to one element, at most `max` that are not nearer to each
  * other than to it. Returns how many; their slots go to out. */
 uint32_t hnsw_choose(const struct kith_hnsw *h, const struct candidate *items, uint32_t count, uint32_t max,
-                     uint32_t *out);
+                     uint32_t *out, bool by_product);
 /* Adds the link from -> to, making room where there is none. force: room is made in any case. */
 void hnsw_connect(struct kith_hnsw *h, struct scratch *s, uint32_t from, uint32_t to, unsigned level,
                   bool force);

@@ -190,19 +190,30 @@ static uint32_t gather_heirs(struct kith_hnsw *h, struct scratch *s, uint32_t of
     return count;
 }
 
-static uint32_t sort_heirs(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t count)
+static void sort_heirs(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t count, bool by_product)
 {
     for (uint32_t i = 0; i < count; i += s->gathered_room) {
         uint32_t batch = count - i < s->gathered_room ? count - i : s->gathered_room;
         for (uint32_t k = 0; k < batch; k++)
             s->gathered[k] = s->sorted[i + k].slot;
-        hnsw_distances(h, hnsw_target(h, slot), s->gathered, batch, s->distances);
+        hnsw_distances(h, hnsw_link_target(h, slot, by_product), s->gathered, batch, s->distances);
         for (uint32_t k = 0; k < batch; k++)
             s->sorted[i + k].distance = s->distances[k];
     }
     hnsw_sort_candidates(s->sorted, count);
     for (uint32_t i = 0; i < count; i++) /* only what was marked here */
         s->visited[s->sorted[i].slot / 64] &= ~((uint64_t)1 << s->sorted[i].slot % 64);
+}
+
+/* Adds those of the heirs that are not shadowed, up to `max` links in all. */
+static uint32_t add_heirs(struct kith_hnsw *h, struct scratch *s, uint32_t slot, uint32_t heirs,
+                          bool by_product, uint32_t max, uint32_t *links, uint32_t count)
+{
+    sort_heirs(h, s, slot, heirs, by_product);
+    for (uint32_t i = 0; i < heirs && count < max; i++)
+        if (!is_in(links, count, s->sorted[i].slot) &&
+            !hnsw_is_shadowed(h, &s->sorted[i], links, count, by_product))
+            links[count++] = s->sorted[i].slot;
     return count;
 }
 
@@ -223,10 +234,9 @@ static uint32_t mend(struct kith_hnsw *h, struct scratch *s, uint32_t slot, unsi
         for (uint32_t i = 0; i < count; i++)
             if (state_at(h, before[i]) == SLOT_DYING)
                 heirs = gather_heirs(h, s, before[i], slot, level, after, kept, heirs, 1);
-        heirs = sort_heirs(h, s, slot, heirs);
-        for (uint32_t i = 0; i < heirs && kept < room; i++)
-            if (!hnsw_is_shadowed(h, &s->sorted[i], after, kept))
-                after[kept++] = s->sorted[i].slot;
+        if (h->options.metric == KITH_HNSW_INNER_PRODUCT) /* half of the room that there is */
+            kept = add_heirs(h, s, slot, heirs, true, (kept + room) / 2, after, kept);
+        kept = add_heirs(h, s, slot, heirs, false, room, after, kept);
         if (hnsw_links_replace(h, s, slot, level, before, count, after, kept))
             return kept;
     }

@@ -5,6 +5,7 @@
 #include "vectors.h"
 
 #include <float.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -56,6 +57,13 @@ static void data_fini(struct data *data)
 {
     free(data->rows);
     free(data->queries);
+}
+
+static void check(const struct kith_hnsw *h)
+{
+    struct kith_error error;
+    if (kith_hnsw_check(h, &error) != KITH_OK)
+        fail_msg("%s", error.text);
 }
 
 static double length_of(const float *x, uint32_t dim)
@@ -424,6 +432,57 @@ static void equal_vectors_are_at_zero_by_l2_and_do_not_ruin_any_graph(void **sta
     data_fini(&data);
 }
 
+/* By products all links lead to the longest: the short must be reached, too, and the answers found where all vectors lie
+ * to one side, as where they do not. */
+static void vectors_of_many_lengths_are_reached_and_found_by_inner_product(void **state)
+{
+    enum { MANY = 6000 };
+    static const enum kith_hnsw_layout layouts[] = {KITH_HNSW_COMPACT, KITH_HNSW_SPREAD};
+    for (int run = 0; run < 4; run++) {
+        bool positive = run % 2;
+        float *rows = test_clusters(MANY + QUERIES, DIM, 40, 11);
+        struct kith_rng rng;
+        kith_rng_seed(&rng, 12);
+        for (uint32_t i = 0; i < MANY + QUERIES; i++) {
+            float length = expf(2 * (float)kith_rng_unit(&rng));
+            for (uint32_t d = 0; d < DIM; d++)
+                rows[i * DIM + d] = (positive ? fabsf(rows[i * DIM + d]) : rows[i * DIM + d]) * length;
+        }
+        struct kith_hnsw_options options = {.dim = DIM,
+                                            .codes = KITH_HNSW_I8,
+                                            .metric = KITH_HNSW_INNER_PRODUCT,
+                                            .layout = layouts[run / 2],
+                                            .m = 8,
+                                            .seed = 5};
+        struct kith_hnsw *h;
+        uint32_t slot, right = 0;
+        assert_int_equal(kith_hnsw_open(&h, &options), KITH_OK);
+        for (uint32_t i = 0; i < MANY; i++)
+            assert_int_equal(kith_hnsw_add(h, rows + i * DIM, 0, i, &slot), KITH_OK);
+        assert_int_equal(kith_hnsw_settle(h), KITH_OK);
+        check(h);
+        for (uint32_t i = 0; i < MANY; i += 3)
+            assert_int_equal(kith_hnsw_remove(h, i), KITH_OK);
+        assert_int_equal(kith_hnsw_settle(h), KITH_OK);
+        check(h);
+        for (uint32_t q = 0; q < QUERIES; q++) {
+            struct kith_hnsw_hit hits[K], exact[K];
+            struct kith_hnsw_query query = {.vector = rows + (MANY + q) * DIM, .k = K, .ef = 100};
+            assert_int_equal(kith_hnsw_search(h, &query, hits, NULL), K);
+            query.exact = true;
+            assert_int_equal(kith_hnsw_search(h, &query, exact, NULL), K);
+            for (int i = 0; i < K; i++)
+                right += hits[i].distance <= exact[K - 1].distance;
+        }
+        print_message("%s, layout %d: %u of %d\n", positive ? "positive" : "centred", (int)options.layout,
+                      right, QUERIES * K);
+        /* Estimates from rows say less where lengths differ. */
+        assert_true(right >= QUERIES * K * (run / 2 ? 90 : 95) / 100);
+        kith_hnsw_close(h);
+        free(rows);
+    }
+}
+
 static void inner_products_are_bounded_by_negative_distances(void **state)
 {
     const float rows[4][2] = {{1, 0}, {2, 0}, {3, 0}, {4, 0}}, query_vector[2] = {1, 0};
@@ -482,6 +541,7 @@ int main(void)
         cmocka_unit_test(every_kernel_keeps_the_same_bytes),
         cmocka_unit_test(extreme_values_are_ordered_and_never_nan),
         cmocka_unit_test(equal_vectors_are_at_zero_by_l2_and_do_not_ruin_any_graph),
+        cmocka_unit_test(vectors_of_many_lengths_are_reached_and_found_by_inner_product),
         cmocka_unit_test(inner_products_are_bounded_by_negative_distances),
         cmocka_unit_test(an_allocation_failure_leaks_nothing_in_any_kind),
     };
