@@ -138,10 +138,11 @@ static bool is_stale(const struct kith_core *core, const struct kith_core_messag
 {
     const struct raft *r = &core->raft;
     /* A late rejection of what the follower has confirmed since makes next_index fall below match_index, and
-     * the follower starves. */
+     * the follower starves. One of a later term is not about the log: it ends this leader. */
     raft_index match = 0;
     return m->kind == KITH_CORE_APPEND_RESULT && r->state == RAFT_LEADER && m->append_result.rejected > 0 &&
-           raft_match_index(r, m->peer, &match) == 0 && m->append_result.rejected <= match;
+           m->term <= r->current_term && raft_match_index(r, m->peer, &match) == 0 &&
+           m->append_result.rejected <= match;
 }
 
 static int receive_rest(struct kith_core *core, const struct kith_core_message *m,
