@@ -14,6 +14,8 @@
 
 #include <uv.h>
 
+enum { PEER_PARTIAL_MS = 25 };
+
 struct kith_peers;
 struct kith_peer_tls;
 struct kith_peer_join; /* one who asked to join and waits for the answer */
@@ -34,6 +36,8 @@ struct kith_peers_host {
     uint64_t group_id, node_id;
     /* As kith_node_receive. */
     int (*receive)(void *context, uint64_t peer, const char *address, struct kith_slice frame);
+    /* Bytes of a frame of messages came that is not whole yet; at most every PEER_PARTIAL_MS. May be NULL. */
+    void (*heard)(void *context, uint64_t peer);
     /* There is room again, or a peer is reached. */
     void (*wake)(void *context);
     /* Somebody who knows the secret wants to be a standby, or a spare. kith_peer_join_answer must be called once, now or

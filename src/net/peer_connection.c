@@ -448,6 +448,18 @@ static int receive(struct peer_connection *c, struct kith_slice bytes)
     return peer_tls_receive(&c->tls, bytes, on_plain, c, c->reason, sizeof c->reason);
 }
 
+/* A large frame takes its time, and nothing else comes meanwhile. */
+static void tell_of_part(struct peer_connection *c)
+{
+    struct kith_peers *peers = c->peers;
+    uint64_t now_ms = uv_now(peers->loop);
+    if (!c->peer || c->wire.purpose != PEER_MESSAGES || !c->wire.in.length || !peers->host.heard ||
+        now_ms - c->told_ms < PEER_PARTIAL_MS || peers_is_blocked(peers, c->peer))
+        return;
+    c->told_ms = c->peer->heard_ms = now_ms;
+    peers->host.heard(peers->host.context, c->peer->id);
+}
+
 static void read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
     struct peer_connection *c = stream->data;
@@ -464,6 +476,8 @@ static void read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffe
     }
     c->holds++; /* a frame may end the connection */
     int status = receive(c, kith_slice(buffer->base, (size_t)length));
+    if (!c->closing && status == KITH_OK)
+        tell_of_part(c);
     if (!c->closing) {
         bool ends = status != KITH_OK;
         if (!c->ready || ends || c->wire.out.length)

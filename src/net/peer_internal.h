@@ -92,8 +92,8 @@ struct peer_connection {
     struct peer_tls tls;
     bool has_tls, tls_refused; /* refused: the other side speaks without */
     bool seen_bytes, ready, closing, writing, last_write;
-    uint64_t began_ms;
-    unsigned holds; /* handles and requests that libuv still has */
+    uint64_t began_ms, told_ms; /* told: that there is a part of a frame */
+    unsigned holds;             /* handles and requests that libuv still has */
     char reason[256];
     struct kith_buf bytes; /* of the handshake, or encrypted: next to be written */
     struct kith_buf writing_bytes;

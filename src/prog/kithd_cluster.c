@@ -171,6 +171,12 @@ static int receive(void *context, uint64_t peer, const char *address, struct kit
     return kith_node_receive(app->node, peer, address, frame);
 }
 
+static void heard(void *context, uint64_t peer)
+{
+    struct app *app = context;
+    kith_node_heard(app->node, peer);
+}
+
 static void wake(void *context)
 {
     struct app *app = context;
@@ -200,6 +206,7 @@ int app_cluster_start(struct app *app, struct kith_error *error)
                                    .group_id = kith_node_group_id(app->node),
                                    .node_id = kith_node_id(app->node),
                                    .receive = receive,
+                                   .heard = heard,
                                    .wake = wake,
                                    .join = on_join};
     int status = kith_peers_start(app->peers, &host, error);

@@ -147,6 +147,9 @@ int kith_core_persisted(struct kith_core *core, uint64_t now_ms, uint64_t index,
                         struct kith_core_update *update);
 int kith_core_receive(struct kith_core *core, uint64_t now_ms, const struct kith_core_message *message,
                       struct kith_core_update *update);
+/* The leader is there, by other signs than a message: an election is as far away as after a heartbeat. Not between an
+ * event and the end of its update. */
+void kith_core_heard_leader(struct kith_core *core, uint64_t now_ms);
 /* After an update with `more`; the message handed to receive must still be there. */
 int kith_core_continue(struct kith_core *core, struct kith_core_update *update);
 int kith_core_timeout(struct kith_core *core, uint64_t now_ms, struct kith_core_update *update);

@@ -175,6 +175,14 @@ int kith_core_receive(struct kith_core *core, uint64_t now_ms, const struct kith
     return receive_rest(core, message, update);
 }
 
+void kith_core_heard_leader(struct kith_core *core, uint64_t now_ms)
+{
+    if (now_ms + 1000 > core->now)
+        core->now = now_ms + 1000;
+    if (core->raft.state == RAFT_FOLLOWER)
+        core->raft.election_timer_start = core->now;
+}
+
 int kith_core_continue(struct kith_core *core, struct kith_core_update *update)
 {
     const struct kith_core_message *m = core->receiving;

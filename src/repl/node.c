@@ -149,6 +149,21 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
     return status;
 }
 
+/* What is said again was true when it was said, and is for as long as this leader's term: as if the network had doubled
+ * it. */
+void kith_node_heard(struct kith_node *node, uint64_t peer)
+{
+    const char *address;
+    if (node->failure != KITH_OK || node->closing || kith_core_get_role(node->core) != KITH_CORE_FOLLOWER ||
+        kith_core_leader(node->core, &address) != peer)
+        return;
+    node->now_ms = clock_ms(node);
+    kith_core_heard_leader(node->core, node->now_ms);
+    if (node->agreed.kind && node->agreed.peer == peer && node->agreed.term == kith_core_term(node->core))
+        node_send(node, peer, address, KITH_LANE_MESSAGES,
+                  &(struct kith_frame){.kind = KITH_CORE_APPEND_RESULT, .raft = node->agreed});
+}
+
 void kith_node_poll(struct kith_node *node)
 {
     node->now_ms = clock_ms(node);

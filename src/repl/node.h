@@ -111,6 +111,10 @@ void kith_node_skip_final_checkpoint(struct kith_node *node);
  * or KITH_EVERSION: the transport is to close the connection and tell why; other failures are the node's own. */
 int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address, struct kith_slice frame);
 
+/* A frame of the peer's is still on its way in, and bytes of it came just now. Of a leader's large entry this is the only
+ * sign of life for as long as it takes; the leader is given one, too. */
+void kith_node_heard(struct kith_node *node, uint64_t peer);
+
 /* Appends one entry: here when this node leads, else by handing it to the leader; while no leader is known it waits.
  * Either way the entry is applied here too, in its place, with `hooks`: the reply is made on this node. `payload`
  * is taken on success (it is then as after init) and untouched on failure.

@@ -118,6 +118,8 @@ struct kith_node {
     uint64_t truncations; /* asked for by the core in this run */
     uint64_t core_not_before_ms;
     uint64_t leader, leader_term; /* as last seen */
+    struct kith_core_message
+        agreed; /* the last append result without a rejection that went out; kind 0: none */
     bool advancing, poll_now, in_group, closing;
     bool bounded; /* applying ends after a while: what is left is for the next poll */
     bool cut;     /* it has ended */

@@ -109,6 +109,10 @@ void node_send_message(struct kith_node *node, const struct kith_core_message *m
 {
     if (!node->options.transport.send)
         return;
+    if (message->kind == KITH_CORE_APPEND_RESULT && !message->append_result.rejected) {
+        node->agreed = *message;
+        node->agreed.peer_address = NULL; /* borrowed */
+    }
     if (message->kind == KITH_CORE_APPEND)
         send_append(node, message);
     else if (message->kind == KITH_CORE_INSTALL)

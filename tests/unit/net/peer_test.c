@@ -31,7 +31,7 @@ struct node {
     struct kith_transport transport;
     char address[64];
     struct kith_buf received; /* per frame: u64 from, u32 length, bytes; or only counted */
-    size_t received_count, received_bytes, wakes;
+    size_t received_count, received_bytes, wakes, parts;
     bool only_count;
     int answer;             /* to each frame */
     bool in_order;          /* each frame begins with its u32 number */
@@ -93,6 +93,11 @@ static int receive(void *context, uint64_t peer, const char *address, struct kit
     return node->answer;
 }
 
+static void heard(void *context, uint64_t peer)
+{
+    ((struct node *)context)->parts++;
+}
+
 static void wake(void *context)
 {
     ((struct node *)context)->wakes++;
@@ -131,6 +136,7 @@ static void start(struct world *w, int index, struct setup setup)
                                    .group_id = setup.group ? setup.group : GROUP,
                                    .node_id = node->id,
                                    .receive = receive,
+                                   .heard = heard,
                                    .wake = wake,
                                    .join = join};
     assert_int_equal(kith_peers_open(&node->peers, &options, &error), KITH_OK);
@@ -853,6 +859,7 @@ static void a_frame_above_the_bound_goes_alone(void **state)
     free(large);
     UNTIL(w, w->nodes[1].received_count == 1);
     assert_int_equal(w->nodes[1].received_bytes, 5000000);
+    assert_true(w->nodes[1].parts >= 1); /* it came in pieces, and that was told */
     assert_int_equal(status(w, 0, 1).dropped_frames, 1);
     UNTIL(w, room(w, 0, 1, KITH_LANE_MESSAGES) == 1000);
 }

@@ -247,6 +247,36 @@ static void a_write_on_a_follower_takes_a_few_messages_and_no_heartbeat(void **s
     group_close(&g);
 }
 
+/* Frames of the leader are on their way for two seconds: as parts of them come, nobody else stands for election, and the
+ * leader knows that it is still followed. */
+static void a_large_frame_on_its_way_is_a_sign_of_life(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 3);
+    group_run(&g, 200);
+    int leader = group_leader(&g);
+    uint64_t term = kith_core_term(g.member[leader].node->core);
+    for (int i = 0; i < 3; i++)
+        g.cut[leader][i] = true;
+    for (int ms = 0; ms < 2000; ms++) {
+        for (int i = 0; i < 3 && ms % 25 == 0; i++)
+            if (i != leader)
+                kith_node_heard(g.member[i].node, g.member[leader].id);
+        group_step(&g);
+    }
+    for (int i = 0; i < 3; i++)
+        g.cut[leader][i] = false;
+    assert_int_equal(submit(&g, leader, "goes on", &r), KITH_OK);
+    group_run(&g, 200);
+    assert_int_equal(r.status, KITH_OK);
+    assert_int_equal(r.runs, 1);
+    assert_int_equal(group_leader(&g), leader);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(kith_core_term(g.member[i].node->core), term);
+    group_close(&g);
+}
+
 static void a_write_waits_for_a_leader_and_gives_up_in_time(void **state)
 {
     struct group g = {0};
@@ -495,6 +525,7 @@ int main(void)
         cmocka_unit_test(a_leader_whose_disk_fails_is_dead_to_the_others),
         cmocka_unit_test(a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there),
         cmocka_unit_test(a_write_on_a_follower_takes_a_few_messages_and_no_heartbeat),
+        cmocka_unit_test(a_large_frame_on_its_way_is_a_sign_of_life),
         cmocka_unit_test(a_write_waits_for_a_leader_and_gives_up_in_time),
         cmocka_unit_test(a_write_that_is_lost_on_its_way_has_an_unknown_outcome),
         cmocka_unit_test(a_new_leader_settles_what_the_lost_one_was_handed),
