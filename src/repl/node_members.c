@@ -64,6 +64,7 @@ static void describe(const struct kith_node *node, size_t i, uint64_t leader, st
                                      .leader = member.id == leader,
                                      .match_index = member.match_index};
     snprintf(out->address, sizeof out->address, "%s", member.address);
+    node_stream_get_progress(node, member.id, &out->stream_done, &out->stream_total);
     if (leader == node->id && member.role != KITH_CORE_SPARE)
         out->behind_bytes = bytes_behind(node, member.match_index);
     if (out->self)

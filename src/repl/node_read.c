@@ -415,6 +415,8 @@ bool kith_node_is_loading(const struct kith_node *node)
 
 int64_t kith_node_lag_ms(const struct kith_node *node)
 {
+    if (node_stream_is_loading(node))
+        return -1;
     uint64_t since = node->reads.fresh_ms, now = kith_clock_monotonic_ns(&node->options.clock) / 1000000;
     if (leads(node)) {
         if (is_only_voter(node))
