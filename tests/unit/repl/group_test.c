@@ -74,6 +74,34 @@ static void what_the_leader_takes_is_applied_by_all(void **state)
     group_close(&g);
 }
 
+/* Without a sync for each group a member acknowledges what it has handed to its log. */
+static void a_group_works_with_every_durability(void **state)
+{
+    for (int mode = KITH_DURABILITY_ALWAYS; mode <= KITH_DURABILITY_NONE; mode++) {
+        struct group g = {.options = {.durability = (enum kith_durability)mode}};
+        struct result r = {0};
+        group_open(&g, 3);
+        for (int i = 0; i < 10; i++) {
+            submit_many(&g, i % 3, i * 10, i * 10 + 10, &r);
+            group_run(&g, 50);
+        }
+        assert_int_equal(r.runs, 100);
+        assert_int_equal(r.status, KITH_OK);
+        group_run(&g, 100);
+        expect_same_content(&g, 100);
+        group_stop(&g, 0);
+        group_run(&g, 2000);
+        submit_many(&g, group_leader(&g), 100, 110, &r);
+        kith_node_set_durability(g.member[1].node, KITH_DURABILITY_ALWAYS);
+        group_run(&g, 200);
+        assert_int_equal(r.runs, 110);
+        group_start(&g, 0, 0);
+        group_run(&g, 1000);
+        expect_same_content(&g, 110);
+        group_close(&g);
+    }
+}
+
 static void a_minority_acknowledges_nothing(void **state)
 {
     struct group g = {0};
@@ -517,6 +545,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_the_leader_takes_is_applied_by_all),
+        cmocka_unit_test(a_group_works_with_every_durability),
         cmocka_unit_test(a_minority_acknowledges_nothing),
         cmocka_unit_test(a_lost_leader_is_followed_by_another_with_all_that_was_acknowledged),
         cmocka_unit_test(what_a_cut_off_leader_took_is_taken_back_and_its_outcome_reported_as_unknown),
