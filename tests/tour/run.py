@@ -4,7 +4,8 @@
 In a block, a line that starts with "$ " is typed into one bash (a "\\" at its end goes on in the next line), the lines
 after it are what must come back. "..." stands for any lines; a figure with a unit of time or rate (1.2 s, 340 ms, 4,100/s)
 matches any other of its unit, and a row of a table of figures any other row as long. Only the outside is replaced: the names redis-cli, kith, script/server and pkill lead to
-a server of this test, on a free port and in a folder of its own. One case a command."""
+a server of this test, on a free port and in a folder of its own; the ports of its group are free ones, too. One case a
+command."""
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import servers  # noqa: E402
 
 END = "== end of the command =="
+PORTS = ["7001", "7002", "7003", "17001", "17002", "17003"]  # of the tour's group: free ones stand for them
 MEASURED = re.compile(r"\b\d[\d,]*(\.\d+)?( ?)(s|ms|/s|k/s|MB|MB/s)\b|\b\d[\d,]*(\.\d+)?(/s)")
 
 
@@ -55,7 +57,11 @@ class Shell:
     """One bash in which the tour's commands meet this test's server."""
 
     def __init__(self, folder):
-        self.folder, self.port = folder, servers.free_port()
+        self.folder, self.port, self.ports = folder, servers.free_port(), {}
+        while len(self.ports) < len(PORTS):
+            port = str(servers.free_port())
+            if port not in self.ports.values():
+                self.ports[PORTS[len(self.ports)]] = port
         self.bash = subprocess.Popen(["bash", "--noprofile", "--norc"], cwd=servers.TREE, stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
         self.run("""
@@ -80,6 +86,7 @@ export PATH=%(tools)s:$PATH
 
     def run(self, command):
         """The lines that the command printed."""
+        command = re.sub(r"\b1?700[123]\b", lambda m: self.ports[m.group()], command)
         self.bash.stdin.write("%s\necho; echo '%s'\n" % (command, END))
         self.bash.stdin.flush()
         lines = []
@@ -93,6 +100,7 @@ export PATH=%(tools)s:$PATH
 
     def close(self):
         self.run("[ -z \"$kithd_pid\" ] || kill -9 $kithd_pid 2>/dev/null")
+        self.run("kill -9 $(jobs -p) 2>/dev/null")
         self.bash.stdin.close()
         self.bash.wait()
 
