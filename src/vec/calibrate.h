@@ -11,6 +11,10 @@
  * have come as far: so the distribution of these is the recall by slack, and one sample serves all recalls. Samples are
  * elements, each left out of the set, and queries that users sent, which take their place as they come.
  *
+ * A walk may end in a cluster that no slack leads out of. Whoever seems to be lost so, because its k-th best is farther
+ * than a gate, goes down again with a wide view (calibrate_table.c); samples tell who is lost, some of them vectors
+ * between two elements.
+ *
  * A recall is that of the finest that the set keeps; what its codes lost for good (KEEP NONE) nobody can know. */
 #ifndef KITH_VEC_CALIBRATE_H
 #define KITH_VEC_CALIBRATE_H

@@ -192,6 +192,7 @@ struct kith_hnsw_profile {
     uint32_t refined;      /* distances computed again by what is kept beside the code */
     uint32_t tail;         /* of the evaluations, in the unlinked tail */
     uint32_t descend_hops; /* of the hops, above level 0 */
+    uint32_t seeds;        /* nodes where the walk on level 0 began */
     uint32_t ef;           /* candidates kept, as it turned out */
     float slack;           /* by the query's recall (calibrate.h); 0 by ef, or when a scan was chosen */
     float recall; /* expected: what was asked for or, when that is out of reach, less; 0: by ef, or the set

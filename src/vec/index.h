@@ -526,6 +526,12 @@ bool hnsw_pool_insert(struct pool *pool, float distance, uint32_t slot);
  * is empty. *top: the entry point's level. */
 uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target target, unsigned level,
                       float *distance, unsigned *top);
+/* The same to level 0 with the `width` nearest of each level in view, as many as s->pool has room for at most: what is
+ * far from all elements may be led by one way down into a cluster that has no way out to its nearest. Leaves the nearest
+ * of level 1 in s->pool, which was reserved, not expanded, and these alone visited. `without`: a slot to pass by, or
+ * NONE. */
+void hnsw_descend_wide(struct kith_hnsw *h, struct scratch *s, struct target target, uint32_t width,
+                       uint32_t without);
 /* Best-first walk at a level from what is in s->pool until nothing in it is left to expand. zero_max:
  * candidates equal to the target that are let in. */
 void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, unsigned level,

@@ -82,7 +82,23 @@ static void add_tail(const struct kith_measure *m, struct pool *pool, struct tar
     }
 }
 
-/* Walks as a search would. False: a search would scan. */
+static int walk_once(struct kith_measure *m, struct scratch *s, struct target target,
+                     const struct search *search)
+{
+    float distance;
+    if (hnsw_sample_walk(&m->sample, m->h, s, target, search->ef, search->width) != KITH_OK)
+        return KITH_ENOMEM;
+    const struct pool *pool = hnsw_sample_found(&m->sample, s);
+    while (hnsw_sample_peek(s, &distance)) {
+        if (search->stop.k && pool->count >= search->stop.k &&
+            distance > stop_bound(search->stop, pool->items[search->stop.k - 1].distance))
+            break;
+        hnsw_sample_expand(&m->sample, m->h, s, target);
+    }
+    return KITH_OK;
+}
+
+/* Walks as a search would. *scans: a search would scan. */
 static int walk(struct kith_measure *m, struct scratch *s, struct target target, bool *scans)
 {
     struct kith_hnsw_query query = {.recall = m->options.recall, .k = m->options.k};
@@ -92,22 +108,15 @@ static int walk(struct kith_measure *m, struct scratch *s, struct target target,
                             .n = kith_hnsw_count(m->h),
                             .k = m->options.k,
                             .ef = m->options.ef};
-    float distance;
     *scans = query.recall > 0 ? !hnsw_search_by_recall(&search) : search.ef >= search.n / SCAN_BELOW;
     s->profile.evaluations = (uint32_t)search.n;
     if (*scans)
         return KITH_OK;
     s->profile.evaluations = 0;
-    if (hnsw_sample_walk(&m->sample, m->h, s, target, search.ef) != KITH_OK)
-        return KITH_ENOMEM;
-    struct pool *pool = &s->pool;
-    while (hnsw_sample_peek(s, &distance)) {
-        if (search.stop.k && pool->count >= search.stop.k &&
-            distance > stop_bound(search.stop, pool->items[search.stop.k - 1].distance))
-            break;
-        hnsw_sample_expand(&m->sample, m->h, s, target);
-    }
-    return KITH_OK;
+    int rc = walk_once(m, s, target, &search);
+    if (rc == KITH_OK && hnsw_search_is_lost(&search, hnsw_sample_found(&m->sample, s)))
+        rc = walk_once(m, s, target, &search);
+    return rc;
 }
 
 static int finish_sample(struct kith_measure *m, struct scratch *s, struct target target)
@@ -118,9 +127,10 @@ static int finish_sample(struct kith_measure *m, struct scratch *s, struct targe
         return rc;
     double recall = 1, by_codes = 1;
     if (!scans) {
-        add_tail(m, &s->pool, target);
-        hnsw_sample_refine(m->h, s, &s->pool, target, m->options.k);
-        recall = right_share(m, &s->pool);
+        struct pool *found = hnsw_sample_found(&m->sample, s);
+        add_tail(m, found, target);
+        hnsw_sample_refine(m->h, s, found, target, m->options.k);
+        recall = right_share(m, found);
         hnsw_sample_refine(m->h, s, &m->sample.by_code, target, m->options.k);
         by_codes = right_share(m, &m->sample.by_code);
     }

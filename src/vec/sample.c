@@ -2,6 +2,7 @@
 #include "vec/sample.h"
 
 #include "vec/search.h"
+#include "vec/spread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ static int open_pool(struct pool *pool, uint32_t capacity)
 
 int hnsw_sample_init(struct sample *sample, const struct kith_hnsw *h, uint32_t k, uint32_t ef)
 {
-    *sample = (struct sample){.self = KITH_HNSW_NONE};
+    *sample = (struct sample){.self = KITH_HNSW_NONE, .other = KITH_HNSW_NONE};
     sample->vector = malloc(h->options.dim * sizeof *sample->vector);
     if (!sample->vector || open_pool(&sample->nearest, k) != KITH_OK ||
         open_pool(&sample->by_code, ef) != KITH_OK)
@@ -41,23 +42,49 @@ static void begin(struct sample *sample)
 void hnsw_sample_set(struct sample *sample, const struct kith_hnsw *h, const float *vector)
 {
     memcpy(sample->vector, vector, h->options.dim * sizeof *vector);
-    sample->self = KITH_HNSW_NONE;
+    sample->self = sample->other = KITH_HNSW_NONE;
     begin(sample);
 }
 
-bool hnsw_sample_draw(struct sample *sample, const struct kith_hnsw *h, struct kith_rng *rng)
+static uint32_t draw_linked(const struct kith_hnsw *h, struct kith_rng *rng)
 {
     uint32_t end = kith_hnsw_slot_end(h);
     for (unsigned tries = 0; end && tries < TRIES; tries++) {
         uint32_t slot = (uint32_t)kith_rng_below(rng, end);
-        if (!slot_has_chunk(h, slot) || state_at(h, slot) != SLOT_LINKED)
-            continue;
-        kith_hnsw_vector(h, slot, sample->vector);
-        sample->self = slot;
-        begin(sample);
-        return true;
+        if (slot_has_chunk(h, slot) && state_at(h, slot) == SLOT_LINKED)
+            return slot;
     }
-    return false;
+    return KITH_HNSW_NONE;
+}
+
+bool hnsw_sample_draw(struct sample *sample, const struct kith_hnsw *h, struct kith_rng *rng)
+{
+    uint32_t slot = draw_linked(h, rng);
+    if (slot == KITH_HNSW_NONE)
+        return false;
+    kith_hnsw_vector(h, slot, sample->vector);
+    sample->self = slot;
+    sample->other = KITH_HNSW_NONE;
+    begin(sample);
+    return true;
+}
+
+bool hnsw_sample_draw_between(struct sample *sample, const struct kith_hnsw *h, struct kith_rng *rng)
+{
+    uint32_t self = draw_linked(h, rng), other = draw_linked(h, rng), dim = h->options.dim;
+    float *vector = malloc(dim * sizeof *vector), part = 0.25f + 0.5f * (float)kith_rng_unit(rng);
+    bool drawn = vector && self != KITH_HNSW_NONE && other != KITH_HNSW_NONE;
+    if (drawn) {
+        kith_hnsw_vector(h, self, sample->vector);
+        kith_hnsw_vector(h, other, vector);
+        for (uint32_t i = 0; i < dim; i++)
+            sample->vector[i] += part * (vector[i] - sample->vector[i]);
+        sample->self = self;
+        sample->other = other;
+        begin(sample);
+    }
+    free(vector);
+    return drawn;
 }
 
 struct target hnsw_sample_target(const struct sample *sample, const struct kith_hnsw *h, struct scratch *s)
@@ -88,7 +115,8 @@ bool hnsw_sample_scan(struct sample *sample, struct kith_hnsw *h, struct scratch
     uint32_t end = all - sample->position < count || sample->position > all ? all : sample->position + count;
     for (; sample->position < end; sample->position++) {
         uint32_t slot = sample->position;
-        if (slot == sample->self || !slot_has_chunk(h, slot) || !state_is_live(state_at(h, slot)))
+        if (slot == sample->self || slot == sample->other || !slot_has_chunk(h, slot) ||
+            !state_is_live(state_at(h, slot)))
             continue;
         slots[found++] = slot;
         if (found == BATCH) {
@@ -103,24 +131,40 @@ bool hnsw_sample_scan(struct sample *sample, struct kith_hnsw *h, struct scratch
 
 /* ---- the walk ---- */
 
-int hnsw_sample_walk(const struct sample *sample, struct kith_hnsw *h, struct scratch *s,
-                     struct target target, uint32_t ef)
+/* Where the way down ended, but not in the sample itself. */
+static void seed(const struct sample *sample, struct kith_hnsw *h, struct scratch *s, struct target target)
 {
     float distance;
     unsigned top;
-    if (hnsw_scratch_prepare(h, s, ef) != KITH_OK)
-        return KITH_ENOMEM;
     uint32_t start = hnsw_descend(h, s, target, 0, &distance, &top);
     if (sample->self != KITH_HNSW_NONE)
         visit(s, sample->self);
     if (start == sample->self && start != KITH_HNSW_NONE) {
         /* The way down ended in itself: go on from where it would have stood before, the nearest that it links to. */
         if (kith_hnsw_links(h, start, 0, &start, 1) == 0)
-            return KITH_OK;
+            return;
         hnsw_distances(h, target, &start, 1, &distance);
     }
     if (start != KITH_HNSW_NONE && !visit(s, start))
         hnsw_pool_insert(&s->pool, distance, start);
+}
+
+int hnsw_sample_walk(struct sample *sample, struct kith_hnsw *h, struct scratch *s, struct target target,
+                     uint32_t ef, uint32_t width)
+{
+    struct search search = {.h = h, .scratch = s, .target = target};
+    sample->by_rows = is_spread(h) && hnsw_spread_is_ready(h);
+    if (hnsw_scratch_prepare(h, s, ef) != KITH_OK ||
+        (sample->by_rows && hnsw_pool_reserve(h, &s->found, ef) != KITH_OK))
+        return KITH_ENOMEM;
+    if (width > 1)
+        hnsw_descend_wide(h, s, target, width, sample->self);
+    else
+        seed(sample, h, s, target);
+    if (sample->other != KITH_HNSW_NONE)
+        visit(s, sample->other);
+    if (sample->by_rows)
+        hnsw_spread_prepare(&search, &sample->rows);
     return KITH_OK;
 }
 
@@ -164,15 +208,47 @@ static uint32_t step_over(const struct sample *sample, struct kith_hnsw *h, stru
     return best;
 }
 
+/* The link of `slot` that is mended, when it leads to the sample itself; else NONE. */
+static uint32_t mended_link(const struct sample *sample, struct kith_hnsw *h, struct scratch *s,
+                            uint32_t slot, const uint32_t *links, uint32_t count)
+{
+    if (sample->self == KITH_HNSW_NONE || !sample->mended || !is_among(sample->self, links, count))
+        return KITH_HNSW_NONE;
+    return step_over(sample, h, s, slot, links, count);
+}
+
+static uint32_t expand_by_rows(const struct sample *sample, struct kith_hnsw *h, struct scratch *s,
+                               struct target target, uint32_t slot)
+{
+    struct search search = {.h = h, .scratch = s, .target = target};
+    uint32_t *links = s->chosen, over = KITH_HNSW_NONE;
+    float distance;
+    if (sample->self != KITH_HNSW_NONE && sample->mended)
+        over = mended_link(sample, h, s, slot, links, hnsw_links_copy(h, slot, 0, links));
+    hnsw_distances(h, target, &slot, 1, &distance);
+    hnsw_pool_insert(&s->found, distance, slot);
+    hnsw_spread_expand(&search, &sample->rows, slot, distance);
+    s->profile.evaluations++;
+    if (over != KITH_HNSW_NONE && !visit(s, over)) {
+        float other;
+        hnsw_distances(h, target, &over, 1, &other);
+        hnsw_pool_insert(&s->pool, other, over);
+    }
+    s->gathered[0] = slot;
+    s->distances[0] = distance;
+    return 1;
+}
+
 uint32_t hnsw_sample_expand(const struct sample *sample, struct kith_hnsw *h, struct scratch *s,
                             struct target target)
 {
     struct pool *pool = &s->pool;
     uint32_t slot = pool->items[pool->next].slot, *links = s->chosen, count = 0;
     pool->items[pool->next++].slot |= EXPANDED;
-    uint32_t link_count = hnsw_links_copy(h, slot, 0, links), over = KITH_HNSW_NONE;
-    if (sample->self != KITH_HNSW_NONE && sample->mended && is_among(sample->self, links, link_count))
-        over = step_over(sample, h, s, slot, links, link_count);
+    if (sample->by_rows)
+        return expand_by_rows(sample, h, s, target, slot);
+    uint32_t link_count = hnsw_links_copy(h, slot, 0, links);
+    uint32_t over = mended_link(sample, h, s, slot, links, link_count);
     if (over != KITH_HNSW_NONE)
         links[link_count++] = over; /* chosen has room for far more */
     for (uint32_t i = 0; i < link_count; i++)

@@ -60,6 +60,18 @@ static int look_through_tail(struct search *search)
     return KITH_OK;
 }
 
+/* What the way down has in view counts as visited: the tail leaves it out. */
+static int seed_wide(struct search *search)
+{
+    struct scratch *s = search->scratch;
+    hnsw_descend_wide(search->h, s, search->target, search->width, KITH_HNSW_NONE);
+    s->profile.seeds = s->pool.count;
+    hnsw_search_lap(search, &s->profile.descend_ns);
+    int rc = look_through_tail(search);
+    hnsw_search_lap(search, &s->profile.tail_ns);
+    return rc;
+}
+
 int hnsw_search_seed(struct search *search)
 {
     struct scratch *s = search->scratch;
@@ -67,6 +79,8 @@ int hnsw_search_seed(struct search *search)
     unsigned top;
     search->start = KITH_HNSW_NONE;
     hnsw_search_lap(search, &s->profile.prepare_ns);
+    if (search->width > 1)
+        return seed_wide(search);
     if (look_through_tail(search) != KITH_OK)
         return KITH_ENOMEM;
     hnsw_search_lap(search, &s->profile.tail_ns);
@@ -74,6 +88,7 @@ int hnsw_search_seed(struct search *search)
     hnsw_search_lap(search, &s->profile.descend_ns);
     if (start == KITH_HNSW_NONE)
         return KITH_OK;
+    s->profile.seeds = 1;
     hnsw_pool_insert(&s->pool, distance, start);
     if (visit(s, start))
         search->start = start;
@@ -97,16 +112,25 @@ uint32_t hnsw_search_effort(const struct kith_hnsw *h, uint32_t ef)
     return ef + more < WALK_EF_MAX ? (uint32_t)(ef + more) : WALK_EF_MAX;
 }
 
-static int search_graph(struct search *search, struct pool **result)
+bool hnsw_search_is_lost(struct search *search, const struct pool *result)
+{
+    uint32_t k = search->stop.k;
+    if (!k || search->width > 1 || (result->count >= k && !(result->items[k - 1].distance > search->gate)))
+        return false;
+    search->width = search->gate < INFINITY ? WIDE_VIEW : 1;
+    return search->width > 1;
+}
+
+static int walk_graph(struct search *search, struct pool **result)
 {
     struct scratch *s = search->scratch;
     int rc = hnsw_scratch_prepare(search->h, s, hnsw_search_effort(search->h, search->ef));
     if (rc != KITH_OK)
         return rc;
-    s->pool.stop = search->stop;
     rc = hnsw_search_seed(search);
     if (rc != KITH_OK)
         return rc;
+    s->pool.stop = search->stop;
     bool spread = is_spread(search->h) && hnsw_spread_is_ready(search->h);
     if (spread && hnsw_pool_reserve(search->h, &s->found, s->pool.capacity) != KITH_OK)
         return KITH_ENOMEM;
@@ -115,8 +139,19 @@ static int search_graph(struct search *search, struct pool **result)
         hnsw_spread_walk(search);
     else
         hnsw_walk(search->h, s, search->target, 0, UINT32_MAX);
-    hnsw_search_add_tail(search, *result);
     return KITH_OK;
+}
+
+static int search_graph(struct search *search, struct pool **result)
+{
+    int rc = walk_graph(search, result);
+    if (rc == KITH_OK && hnsw_search_is_lost(search, *result)) {
+        hnsw_search_lap(search, &search->scratch->profile.walk_ns);
+        rc = walk_graph(search, result);
+    }
+    if (rc == KITH_OK)
+        hnsw_search_add_tail(search, *result);
+    return rc;
 }
 
 /* ---- which way ---- */

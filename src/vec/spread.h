@@ -52,5 +52,10 @@ int hnsw_spread_check(const struct kith_hnsw *h, struct kith_error *error);
 /* The walk over level 0 from what the pool holds; leaves what it expanded in found, by their codes' distances. The
  * target is the search's. */
 void hnsw_spread_walk(struct search *search);
+/* Node by node: the query as rows see it, in the scratch; and what the row of a node, at that distance, says of its
+ * unseen neighbours goes to the pool. */
+void hnsw_spread_prepare(struct search *search, struct spread_query *query);
+void hnsw_spread_expand(struct search *search, const struct spread_query *query, uint32_t slot,
+                        float distance);
 
 #endif

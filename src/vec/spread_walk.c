@@ -12,7 +12,7 @@ enum { LINE = 64, LINES_MOST = 24 };
 enum { BATCH = 8, BATCH_FROM = 24 };
 
 /* The query as rows see it: rotated, and in tables. */
-static void prepare(struct search *search, struct spread_query *query)
+void hnsw_spread_prepare(struct search *search, struct spread_query *query)
 {
     struct kith_hnsw *h = search->h;
     struct scratch *s = search->scratch;
@@ -62,6 +62,8 @@ static inline uint32_t expand_next(const struct kith_hnsw *h, struct pool *pool,
         struct candidate *item = &pool->items[pool->next];
         if (item->slot & EXPANDED)
             continue;
+        if (item->distance > pool->bound)
+            break;
         prefetch_lines(region_at(&h->spread.rows, item->slot), h->spread.block_bytes);
         slots[count++] = item->slot;
         item->slot |= EXPANDED;
@@ -71,7 +73,9 @@ static inline uint32_t expand_next(const struct kith_hnsw *h, struct pool *pool,
 
 static inline float bound_of(const struct pool *pool)
 {
-    return pool->count < pool->capacity ? INFINITY : pool->items[pool->count - 1].distance;
+    bool full = pool->count == pool->capacity;
+    return full && pool->items[pool->count - 1].distance < pool->bound ? pool->items[pool->count - 1].distance
+                                                                       : pool->bound;
 }
 
 /* Those lanes of a block that seem nearer than the pool's last. */
@@ -90,7 +94,8 @@ static inline void take(struct kith_hnsw *h, struct scratch *s, struct links lin
     }
 }
 
-static void expand(struct search *search, const struct spread_query *query, uint32_t slot, float distance)
+void hnsw_spread_expand(struct search *search, const struct spread_query *query, uint32_t slot,
+                        float distance)
 {
     struct kith_hnsw *h = search->h;
     struct scratch *s = search->scratch;
@@ -107,20 +112,33 @@ static void expand(struct search *search, const struct spread_query *query, uint
     }
 }
 
+/* By the k-th best that was expanded; and before there is one, and ahead of it, by the 2k-th estimate: hundreds would be
+ * let in that others soon overtake. */
+static inline void set_bound(struct pool *pool, const struct pool *found)
+{
+    uint32_t k = pool->stop.k;
+    float bound = found->count >= k ? stop_bound(pool->stop, found->items[k - 1].distance) : INFINITY;
+    float ahead = pool->count >= 2 * k ? stop_bound(pool->stop, pool->items[2 * k - 1].distance) : INFINITY;
+    pool->bound = bound < ahead ? bound : ahead;
+}
+
 void hnsw_spread_walk(struct search *search)
 {
     struct scratch *s = search->scratch;
     struct spread_query query;
     uint32_t slots[BATCH], count;
     float distances[BATCH];
-    prepare(search, &query);
+    struct pool *pool = &s->pool, *found = &s->found;
+    hnsw_spread_prepare(search, &query);
     while ((count = expand_next(search->h, &s->pool, slots)) > 0) {
         s->profile.hops += count;
         s->profile.evaluations += count;
         hnsw_distances(search->h, search->target, slots, count, distances);
         for (uint32_t i = 0; i < count; i++) {
-            hnsw_pool_insert(&s->found, distances[i], slots[i]);
-            expand(search, &query, slots[i], distances[i]);
+            hnsw_pool_insert(found, distances[i], slots[i]);
+            if (pool->stop.k)
+                set_bound(pool, found);
+            hnsw_spread_expand(search, &query, slots[i], distances[i]);
         }
     }
 }

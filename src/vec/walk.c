@@ -70,6 +70,15 @@ static inline void prefetch_links(const struct kith_hnsw *h, uint32_t slot)
     __builtin_prefetch(links + 64); /* 96 bytes with m = 16: two lines, wherever they begin */
 }
 
+/* On the levels above an element says where its links are. */
+static inline void prefetch_for(const struct kith_hnsw *h, uint32_t slot, unsigned level)
+{
+    if (level)
+        __builtin_prefetch(element_at(h, slot));
+    else
+        prefetch_links(h, slot);
+}
+
 /* The unseen neighbours of the nearest nodes that are not expanded yet, to s->gathered. Several at once, though what
  * the first leads to might have come before the second: the second would have been expanded later, nearly always, and
  * so the misses of several nodes overlap. *hops: how many nodes; 0 when none is left. */
@@ -77,11 +86,17 @@ static inline uint32_t gather(struct kith_hnsw *h, struct scratch *s, unsigned l
 {
     struct pool *pool = &s->pool;
     unsigned batch = pool->capacity < WIDE_FROM ? WALK_BATCH / 2 : WALK_BATCH;
-    uint32_t slot, count = 0;
-    struct links links;
-    for (*hops = 0; *hops < batch && pool_expand_next(pool, &slot); ++*hops)
-        if (hnsw_links_find(h, slot, level, &links))
-            count += h->gather(links, s->visited, s->visited_end, s->gathered + count);
+    uint32_t slot, count = 0, found = 0;
+    struct links links[WALK_BATCH];
+    for (*hops = 0; *hops < batch && pool_expand_next(pool, &slot); ++*hops) {
+        if (!hnsw_links_find(h, slot, level, &links[found]))
+            continue;
+        if (level)
+            __builtin_prefetch(links[found].low);
+        found++;
+    }
+    for (uint32_t i = 0; i < found; i++)
+        count += h->gather(links[i], s->visited, s->visited_end, s->gathered + count);
     return count;
 }
 
@@ -106,8 +121,7 @@ void hnsw_walk(struct kith_hnsw *h, struct scratch *s, struct target target, uns
             if (distance <= pool->bound &&
                 (pool->count < pool->capacity || distance < pool->items[pool->count - 1].distance)) {
                 hnsw_pool_insert(pool, distance, s->gathered[i]);
-                if (level == 0)
-                    prefetch_links(h, s->gathered[i]);
+                prefetch_for(h, s->gathered[i], level);
             }
         }
         pool_tighten(pool);
@@ -142,4 +156,46 @@ uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target targ
         s->profile.path[s->profile.path_count++] = at;
     }
     return at;
+}
+
+/* What the walk of a level has found are the next level's beginnings; but `without`, when there are others. */
+static void begin_next_level(const struct kith_hnsw *h, struct scratch *s, uint32_t without)
+{
+    struct pool *pool = &s->pool;
+    uint32_t kept = 0;
+    hnsw_forget_visited(h, s);
+    for (uint32_t i = 0; i < pool->count; i++) {
+        struct candidate item = {pool->items[i].distance, pool->items[i].slot & ~EXPANDED};
+        if (item.slot == without && pool->count > 1)
+            continue;
+        pool->items[kept++] = item;
+        visit(s, item.slot);
+    }
+    pool->count = kept;
+    pool->next = 0;
+    if (without != KITH_HNSW_NONE)
+        visit(s, without);
+}
+
+void hnsw_descend_wide(struct kith_hnsw *h, struct scratch *s, struct target target, uint32_t width,
+                       uint32_t without)
+{
+    uint32_t at = atomic_load_explicit(&h->entry, memory_order_acquire), capacity = s->pool.capacity;
+    uint32_t hops = s->profile.hops;
+    struct pool *pool = &s->pool;
+    s->profile.path_count = 0;
+    if (at == KITH_HNSW_NONE)
+        return;
+    pool->items[0].slot = s->profile.path[s->profile.path_count++] = at;
+    pool->count = 1;
+    pool->capacity = width < capacity ? width : capacity;
+    hnsw_distances(h, target, &at, 1, &pool->items[0].distance);
+    begin_next_level(h, s, without);
+    for (unsigned level = flags_level(flags_at(h, at)); level > 0; level--) {
+        hnsw_walk(h, s, target, level, UINT32_MAX);
+        begin_next_level(h, s, without);
+        s->profile.path[s->profile.path_count++] = pool->items[0].slot;
+    }
+    s->profile.descend_hops += s->profile.hops - hops;
+    pool->capacity = capacity;
 }

@@ -205,6 +205,7 @@ static void reply_profile(const struct kith_vsim *search, const struct kith_vsim
     profile_path(&map, search->vset, p);
     profile_int(&map, "hops", p->hops);
     profile_int(&map, "hops-above-level-0", p->descend_hops);
+    profile_int(&map, "seeds", p->seeds);
     profile_int(&map, "evaluations", p->evaluations);
     profile_int(&map, "evaluations-unlinked", p->tail);
     profile_int(&map, "evaluations-mmr", p->mmr_evaluations);

@@ -35,23 +35,30 @@ static void draw(struct kith_rng *rng, float *out)
         out[d] = gauss(&centre) + width * gauss(rng);
 }
 
-static struct kith_hnsw *build(uint32_t rows, enum kith_hnsw_metric metric, enum kith_hnsw_codes codes)
+typedef void draw_fn(struct kith_rng *rng, float *out);
+
+static struct kith_hnsw *build_of(uint32_t rows, const struct kith_hnsw_options *options, draw_fn *draw_row)
 {
-    struct kith_hnsw_options options = {
-        .dim = DIM, .codes = codes, .metric = metric, .m = 8, .ef_construction = 60, .seed = 5};
     struct kith_hnsw *h;
     struct kith_rng rng;
     kith_rng_seed(&rng, 11);
-    assert_int_equal(kith_hnsw_open(&h, &options), KITH_OK);
+    assert_int_equal(kith_hnsw_open(&h, options), KITH_OK);
     for (uint32_t i = 0; i < rows; i++) {
         float vector[DIM];
         uint32_t slot;
-        draw(&rng, vector);
+        draw_row(&rng, vector);
         assert_int_equal(kith_hnsw_add(h, vector, 0, i, &slot), KITH_OK);
         kith_hnsw_work(h, 1, 0);
     }
     assert_int_equal(kith_hnsw_settle(h), KITH_OK);
     return h;
+}
+
+static struct kith_hnsw *build(uint32_t rows, enum kith_hnsw_metric metric, enum kith_hnsw_codes codes)
+{
+    struct kith_hnsw_options options = {
+        .dim = DIM, .codes = codes, .metric = metric, .m = 8, .ef_construction = 60, .seed = 5};
+    return build_of(rows, &options, draw);
 }
 
 static void calibrate(struct kith_hnsw *h)
@@ -120,6 +127,94 @@ static void every_metric_keeps_the_recall_asked_for(void **state)
         the_recall_asked_for_is_kept(h);
         kith_hnsw_close(h);
     }
+}
+
+static void the_spread_layout_keeps_the_recall_asked_for(void **state)
+{
+    struct kith_hnsw_options options = {.dim = DIM,
+                                        .codes = KITH_HNSW_I8,
+                                        .layout = KITH_HNSW_SPREAD,
+                                        .metric = KITH_HNSW_COSINE,
+                                        .m = 8,
+                                        .ef_construction = 60,
+                                        .seed = 5};
+    struct kith_hnsw *h = build_of(8000, &options, draw);
+    double by_recall, by_ef;
+    calibrate(h);
+    the_recall_asked_for_is_kept(h);
+    measure(h, 0.9f, 0, &by_recall);
+    measure(h, 0, 2 * K, &by_ef);
+    assert_true(by_recall < 2 * by_ef); /* it stops by its slack, not by the room it has */
+    kith_hnsw_close(h);
+}
+
+/* Tight clusters, and a few wide ones whose elements lie between these. */
+static void draw_scattered(struct kith_rng *rng, float *out)
+{
+    struct kith_rng centre;
+    uint64_t cluster = kith_rng_below(rng, 40);
+    kith_rng_seed(&centre, 5000 + cluster);
+    float width = cluster % 4 == 0 ? 0.9f : 0.05f;
+    for (unsigned d = 0; d < DIM; d++)
+        out[d] = gauss(&centre) + width * gauss(rng);
+}
+
+/* One query in five is between two clusters. */
+static void draw_between(struct kith_rng *rng, float *out)
+{
+    float other[DIM];
+    draw_scattered(rng, out);
+    if (kith_rng_below(rng, 5))
+        return;
+    draw_scattered(rng, other);
+    for (unsigned d = 0; d < DIM; d++)
+        out[d] = 0.5f * (out[d] + other[d]);
+}
+
+/* *wide: how many went down with the wide view. */
+static double measure_between(struct kith_hnsw *h, uint64_t seed, float recall, unsigned *wide)
+{
+    struct kith_rng rng;
+    double sum = 0;
+    kith_rng_seed(&rng, seed);
+    *wide = 0;
+    for (unsigned i = 0; i < QUERIES; i++) {
+        float vector[DIM];
+        struct kith_hnsw_hit truth[K], hits[K];
+        struct kith_hnsw_profile profile;
+        draw_between(&rng, vector);
+        struct kith_hnsw_query exact = {.vector = vector, .k = K, .exact = true};
+        struct kith_hnsw_query query = {
+            .vector = vector, .k = K, .recall = recall, .ef = recall > 0 ? 0 : 200};
+        assert_int_equal(kith_hnsw_search(h, &exact, truth, NULL), K);
+        assert_int_equal(kith_hnsw_search(h, &query, hits, &profile), K);
+        for (unsigned a = 0; a < K; a++)
+            for (unsigned b = 0; b < K; b++)
+                sum += hits[a].slot == truth[b].slot;
+        *wide += profile.seeds > 1;
+        calibrate(h);
+    }
+    return sum / (K * QUERIES);
+}
+
+static void walks_that_end_in_the_wrong_cluster_go_down_once_more(void **state)
+{
+    struct kith_hnsw_options options = {.dim = DIM,
+                                        .codes = KITH_HNSW_F32,
+                                        .metric = KITH_HNSW_COSINE,
+                                        .m = 8,
+                                        .ef_construction = 60,
+                                        .seed = 5};
+    struct kith_hnsw *h = build_of(30000, &options, draw_scattered);
+    unsigned wide;
+    calibrate(h);
+    double by_ef = measure_between(h, 1, 0, &wide);
+    assert_int_equal(wide, 0);
+    measure_between(h, 2, 0.99f, &wide); /* become samples */
+    double by_recall = measure_between(h, 1, 0.99f, &wide);
+    print_message("EF 200: %.4f, RECALL 0.99: %.4f, %u of %d wide\n", by_ef, by_recall, wide, QUERIES);
+    assert_true(wide > 0 && by_recall >= 0.98 && by_recall > by_ef);
+    kith_hnsw_close(h);
 }
 
 static void before_it_is_calibrated_a_search_is_cautious(void **state)
@@ -343,6 +438,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_calibrated_set_keeps_the_recall_asked_for_at_three_sizes),
         cmocka_unit_test(every_metric_keeps_the_recall_asked_for),
+        cmocka_unit_test(the_spread_layout_keeps_the_recall_asked_for),
+        cmocka_unit_test(walks_that_end_in_the_wrong_cluster_go_down_once_more),
         cmocka_unit_test(before_it_is_calibrated_a_search_is_cautious),
         cmocka_unit_test(queries_that_users_send_become_samples),
         cmocka_unit_test(a_set_that_has_changed_is_calibrated_again),
