@@ -283,10 +283,11 @@ int kith_node_read(struct kith_node *node, void (*done)(void *context, int statu
     if (node->closing)
         return KITH_ECLOSED;
     node->status.reads++;
-    if (leads(node) && is_only_voter(node))
+    /* Whose disk failed may have been the only voter: then nobody has gone on without it. */
+    if (kith_core_get_role(node->core) == KITH_CORE_LEADER && is_only_voter(node))
         return 1;
     if (node->failure != KITH_OK)
-        return node->in_group ? node->failure : 1;
+        return node->failure;
     struct node_read *read = calloc(1, sizeof *read);
     if (!read)
         return KITH_ENOMEM;

@@ -159,6 +159,20 @@ static void a_failed_node_of_a_group_serves_none(void **state)
     group_close(&g);
 }
 
+/* It knows of no member yet, not even of itself: that is not to be alone. */
+static void a_joiner_that_fails_serves_none_either(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 1);
+    group_start(&g, 1, kith_node_group_id(g.member[0].node));
+    crash_fs_fail_syncs(g.member[1].disk, KITH_EIO);
+    group_configure(&g, 2);
+    assert_string_not_equal(kith_node_error(g.member[1].node), "");
+    assert_int_equal(kith_node_read(g.member[1].node, note, &r), KITH_EIO);
+    group_close(&g);
+}
+
 static bool drops_probes_once(struct group *g, const struct group_frame *frame)
 {
     static int dropped;
@@ -266,6 +280,7 @@ int main(void)
         cmocka_unit_test(a_new_leader_serves_reads_without_a_write),
         cmocka_unit_test(a_leader_that_is_cut_off_serves_no_read),
         cmocka_unit_test(a_failed_node_of_a_group_serves_none),
+        cmocka_unit_test(a_joiner_that_fails_serves_none_either),
         cmocka_unit_test(a_lost_question_is_asked_again),
         cmocka_unit_test(a_state_ages_while_the_leader_is_not_heard),
         cmocka_unit_test(no_read_is_stale),
