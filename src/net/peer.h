@@ -38,6 +38,8 @@ struct kith_peers_host {
     int (*receive)(void *context, uint64_t peer, const char *address, struct kith_slice frame);
     /* Bytes of a frame of messages came that is not whole yet; at most every PEER_PARTIAL_MS. May be NULL. */
     void (*heard)(void *context, uint64_t peer);
+    /* The peer, or its system, has closed its connection for messages. May be NULL. */
+    void (*lost)(void *context, uint64_t peer);
     /* There is room again, or a peer is reached. */
     void (*wake)(void *context);
     /* Somebody who knows the secret wants to be a standby, or a spare. kith_peer_join_answer must be called once, now or

@@ -460,6 +460,14 @@ static void tell_of_part(struct peer_connection *c)
     peers->host.heard(peers->host.context, c->peer->id);
 }
 
+/* Its process ended, or its machine said so. One that dialed anew has ended the old connection, too: then it is there. */
+static void tell_of_loss(struct peer_connection *c)
+{
+    struct kith_peers *peers = c->peers;
+    if (c->peer && c->peer->incoming[KITH_LANE_MESSAGES] == c && peers->host.lost)
+        peers->host.lost(peers->host.context, c->peer->id);
+}
+
 static void read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
     struct peer_connection *c = stream->data;
@@ -471,6 +479,7 @@ static void read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffe
                              : length != UV_EOF   ? uv_strerror((int)length)
                              : c->ready           ? "it closed the connection"
                                                   : "closed in the middle of the handshake";
+        tell_of_loss(c);
         peer_connection_close(c, reason);
         return;
     }

@@ -177,6 +177,12 @@ static void heard(void *context, uint64_t peer)
     kith_node_heard(app->node, peer);
 }
 
+static void lost(void *context, uint64_t peer)
+{
+    struct app *app = context;
+    kith_node_lost(app->node, peer);
+}
+
 static void wake(void *context)
 {
     struct app *app = context;
@@ -207,6 +213,7 @@ int app_cluster_start(struct app *app, struct kith_error *error)
                                    .node_id = kith_node_id(app->node),
                                    .receive = receive,
                                    .heard = heard,
+                                   .lost = lost,
                                    .wake = wake,
                                    .join = on_join};
     int status = kith_peers_start(app->peers, &host, error);

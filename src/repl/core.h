@@ -150,6 +150,9 @@ int kith_core_receive(struct kith_core *core, uint64_t now_ms, const struct kith
 /* The leader is there, by other signs than a message: an election is as far away as after a heartbeat. Not between an
  * event and the end of its update. */
 void kith_core_heard_leader(struct kith_core *core, uint64_t now_ms);
+/* There is a sign that the leader is gone: stand for election after wait_ms, unless it is heard again. A wrong sign costs a
+ * question: whoever still hears the leader says no (pre-vote). Not between an event and the end of its update. */
+void kith_core_lost_leader(struct kith_core *core, uint64_t now_ms, unsigned wait_ms);
 /* After an update with `more`; the message handed to receive must still be there. */
 int kith_core_continue(struct kith_core *core, struct kith_core_update *update);
 int kith_core_timeout(struct kith_core *core, uint64_t now_ms, struct kith_core_update *update);

@@ -183,6 +183,18 @@ void kith_core_heard_leader(struct kith_core *core, uint64_t now_ms)
         core->raft.election_timer_start = core->now;
 }
 
+void kith_core_lost_leader(struct kith_core *core, uint64_t now_ms, unsigned wait_ms)
+{
+    struct raft *r = &core->raft;
+    if (now_ms + 1000 > core->now)
+        core->now = now_ms + 1000;
+    if (r->state != RAFT_FOLLOWER)
+        return;
+    uint64_t timeout_ms = r->follower_state.randomized_election_timeout, due_ms = core->now + wait_ms;
+    if (due_ms >= timeout_ms && due_ms - timeout_ms < r->election_timer_start)
+        r->election_timer_start = due_ms - timeout_ms;
+}
+
 int kith_core_continue(struct kith_core *core, struct kith_core_update *update)
 {
     const struct kith_core_message *m = core->receiving;

@@ -12,7 +12,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { TRIM_TERMS_EACH = 1 << 20 }; /* entries; in memory there is no checkpoint to do it */
+enum {
+    TRIM_TERMS_EACH = 1 << 20, /* entries; in memory there is no checkpoint to do it */
+    LOST_WAIT_MS = 5,          /* after a sign that the leader is gone: others have seen it, too, by then */
+    LOST_TURN_MS = 30,         /* between two nodes that stand for election: longer than one takes */
+};
 
 static uint64_t clock_ms(const struct kith_node *node)
 {
@@ -162,6 +166,32 @@ void kith_node_heard(struct kith_node *node, uint64_t peer)
     if (node->agreed.kind && node->agreed.peer == peer && node->agreed.term == kith_core_term(node->core))
         node_send(node, peer, address, KITH_LANE_MESSAGES,
                   &(struct kith_frame){.kind = KITH_CORE_APPEND_RESULT, .raft = node->agreed});
+}
+
+/* Its place among the voters that stay, another one in each term. */
+static unsigned turn_of(const struct kith_node *node, uint64_t gone)
+{
+    struct kith_core_member member;
+    unsigned before = 0, count = 0;
+    for (size_t i = 0; i < kith_core_member_count(node->core); i++) {
+        kith_core_get_member(node->core, i, &member);
+        if (member.role != KITH_CORE_VOTER || member.id == gone)
+            continue;
+        count++;
+        before += member.id < node->id;
+    }
+    return count ? (unsigned)((before + kith_core_term(node->core)) % count) : 0;
+}
+
+/* One after the other: two that stand at one moment take each other's votes. Who still believes in the leader says no, so
+ * it is the first with a majority of disbelievers behind it who leads: the second of two, the third of four. */
+void kith_node_lost(struct kith_node *node, uint64_t peer)
+{
+    const char *address;
+    if (node->failure != KITH_OK || node->closing || kith_core_leader(node->core, &address) != peer)
+        return;
+    node->now_ms = clock_ms(node);
+    kith_core_lost_leader(node->core, node->now_ms, LOST_WAIT_MS + turn_of(node, peer) * LOST_TURN_MS);
 }
 
 void kith_node_poll(struct kith_node *node)

@@ -115,6 +115,9 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
  * sign of life for as long as it takes; the leader is given one, too. */
 void kith_node_heard(struct kith_node *node, uint64_t peer);
 
+/* The peer's connection has ended by itself. When it was the leader, its process most likely has, too. */
+void kith_node_lost(struct kith_node *node, uint64_t peer);
+
 /* Appends one entry: here when this node leads, else by handing it to the leader; while no leader is known it waits.
  * Either way the entry is applied here too, in its place, with `hooks`: the reply is made on this node. `payload`
  * is taken on success (it is then as after init) and untouched on failure.

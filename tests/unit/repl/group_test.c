@@ -305,6 +305,44 @@ static void a_large_frame_on_its_way_is_a_sign_of_life(void **state)
     group_close(&g);
 }
 
+/* Election timeouts are 300 to 600 ms; those who saw the leader's connections end do not wait for them. */
+static void a_leader_that_is_seen_to_go_is_followed_soon(void **state)
+{
+    for (int count = 3; count <= 5; count += 2) {
+        struct group g = {0};
+        group_open(&g, count);
+        group_run(&g, 200);
+        int leader = group_leader(&g);
+        uint64_t id = g.member[leader].id, start_ms;
+        group_stop(&g, leader);
+        group_run(&g, 5); /* what it has sent comes before its connection's end */
+        start_ms = g.now_ms;
+        for (int i = 0; i < count; i++)
+            if (g.member[i].node)
+                kith_node_lost(g.member[i].node, id);
+        while (group_leader(&g) < 0)
+            group_step(&g);
+        assert_true(g.now_ms - start_ms < 150);
+        group_close(&g);
+    }
+}
+
+static void a_sign_of_loss_that_was_wrong_changes_no_leader(void **state)
+{
+    struct group g = {0};
+    group_open(&g, 3);
+    group_run(&g, 200);
+    int leader = group_leader(&g);
+    uint64_t term = kith_core_term(g.member[leader].node->core);
+    for (int round = 0; round < 50; round++) {
+        kith_node_lost(g.member[(leader + 1) % 3].node, g.member[leader].id);
+        group_run(&g, 137);
+    }
+    assert_int_equal(group_leader(&g), leader);
+    assert_int_equal(kith_core_term(g.member[leader].node->core), term);
+    group_close(&g);
+}
+
 static void a_write_waits_for_a_leader_and_gives_up_in_time(void **state)
 {
     struct group g = {0};
@@ -555,6 +593,8 @@ int main(void)
         cmocka_unit_test(a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there),
         cmocka_unit_test(a_write_on_a_follower_takes_a_few_messages_and_no_heartbeat),
         cmocka_unit_test(a_large_frame_on_its_way_is_a_sign_of_life),
+        cmocka_unit_test(a_leader_that_is_seen_to_go_is_followed_soon),
+        cmocka_unit_test(a_sign_of_loss_that_was_wrong_changes_no_leader),
         cmocka_unit_test(a_write_waits_for_a_leader_and_gives_up_in_time),
         cmocka_unit_test(a_write_that_is_lost_on_its_way_has_an_unknown_outcome),
         cmocka_unit_test(a_new_leader_settles_what_the_lost_one_was_handed),
