@@ -151,7 +151,7 @@ void node_advance(struct kith_node *node)
         return;
     node->advancing = true;
     node->cut = node->cut && node->bounded && !node->closing;
-    uint64_t since_ns = kith_clock_monotonic_ns(&node->options.clock);
+    uint64_t since_ns = node->bounded ? kith_clock_monotonic_ns(&node->options.clock) : 0;
     for (;;) {
         if (node->orphans)
             finish_orphan(node);
