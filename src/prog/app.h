@@ -27,6 +27,7 @@ struct app {
     char run_id[41];
     size_t memory_peak_bytes;
     char client_address[128]; /* where clients reach this node, as far as it is known */
+    uv_timer_t *stop_timer;   /* while leadership is handed over before the end */
     struct waits *waits;      /* clients of WAIT; NULL: there was none yet */
 };
 
@@ -34,6 +35,8 @@ struct app {
 struct kith_node_member *app_members(const struct app *app, size_t *count);
 /* Splits "host:port" at its last colon: the host without brackets to `host`, the port returned (0: none). */
 unsigned app_split_address(const char *address, char *host, size_t size);
+/* Ends the server soon: a leader hands over first, so that no request of the group waits for an election. */
+void app_stop(struct app *app);
 /* Ends what waits, before the node goes. */
 void app_waits_close(struct app *app);
 

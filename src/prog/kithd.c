@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { FILES_BESIDE_CLIENTS = 64 };
+enum { FILES_BESIDE_CLIENTS = 64, HAND_OVER_MS = 1000, SETTLE_MS = 250 };
 
 extern char **environ;
 
@@ -236,14 +236,51 @@ static int close_parts(struct app *app)
             continue;
     }
     app_waits_close(app);
+    if (app->stop_timer && app->stop_timer->data)
+        uv_close((uv_handle_t *)app->stop_timer, NULL);
     if (app->node)
         status = kith_node_close(app->node);
     app_cluster_close(app);
     kith_server_close(app->server);
+    free(app->stop_timer);
     kith_peer_tls_close(app->peer_tls);
     kith_engine_close(app->engine);
     kith_pool_close(app->pool);
     return status;
+}
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+    kith_server_stop(((struct app *)timer->data)->server);
+}
+
+/* The others learn of the new leader within a heartbeat; what they still forward to this node until then it sends back. */
+static void on_handed_over(void *context, int status, const char *text)
+{
+    struct app *app = context;
+    if (status == KITH_ECLOSED)
+        return;
+    if (status != KITH_OK)
+        KITH_WARN("leadership was not handed over: %s", text);
+    if (app->stop_timer->data)
+        uv_timer_start(app->stop_timer, on_stop_timer, SETTLE_MS, 0);
+}
+
+static bool leads_others(const struct app *app)
+{
+    return kith_node_role(app->node) == KITH_CORE_LEADER && !kith_node_is_alone(app->node);
+}
+
+void app_stop(struct app *app)
+{
+    if (!leads_others(app) || app->stop_timer || !(app->stop_timer = calloc(1, sizeof *app->stop_timer)) ||
+        kith_node_change(app->node, KITH_CHANGE_TRANSFER, 0, NULL, on_handed_over, app) != KITH_OK) {
+        kith_server_stop(app->server);
+        return;
+    }
+    uv_timer_init(kith_server_loop(app->server), app->stop_timer);
+    app->stop_timer->data = app;
+    uv_timer_start(app->stop_timer, on_stop_timer, HAND_OVER_MS, 0);
 }
 
 /* The first signal asks, the second one insists. */
@@ -256,7 +293,7 @@ static void on_signal(uv_signal_t *handle, int number)
     }
     app->signalled = true;
     KITH_INFO("%s: finishing what is in flight", number == SIGINT ? "SIGINT" : "SIGTERM");
-    kith_server_stop(app->server);
+    app_stop(app);
 }
 
 static void watch_signals(struct app *app, uv_signal_t handles[2])

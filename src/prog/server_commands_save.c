@@ -96,7 +96,7 @@ static void shutdown_server(struct app *app, struct kith_call *call)
     KITH_INFO("client %llu asked for the shutdown", (unsigned long long)call->session->id);
     if (nosave)
         kith_node_skip_final_checkpoint(app->node);
-    kith_server_stop(app->server);
+    app_stop(app);
 }
 
 app_command_function app_save_command(const char *name)

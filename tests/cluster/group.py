@@ -187,6 +187,7 @@ class Writer(threading.Thread):
         self.vectors, self.maybe_vectors = {}, {}
         self.acknowledged_at = []  # times of acknowledgements
         self.unanswered = 0
+        self.errors_of_group = 0  # UNKNOWN and CLUSTERDOWN
         self.stopping = False
         self.client = None
 
@@ -225,7 +226,7 @@ class Writer(threading.Thread):
             if not reply.startswith(b"UNKNOWN") and not reply.startswith(b"CLUSTERDOWN"):
                 self.errors.append("%s: %s" % (args[0], reply.decode()))
             elif not reply.startswith(b"UNKNOWN closed"):
-                self.errors_of_group = getattr(self, "errors_of_group", 0) + 1
+                self.errors_of_group += 1
             if not reply.startswith(b"CLUSTERDOWN"):
                 if with_vector:
                     self.maybe_vectors[name] = n
