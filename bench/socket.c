@@ -86,7 +86,7 @@ static void start_server(struct bench *b)
 
 static void connect_client(struct bench *b)
 {
-    struct kith_client_options options = {.port = b->port};
+    struct kith_client_options options = {.host = "127.0.0.1", .port = b->port};
     struct kith_error error;
     for (int i = 0; i < 100; i++) {
         if (kith_client_open(&b->client, &options, &error) == KITH_OK)
