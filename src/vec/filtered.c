@@ -17,10 +17,11 @@ enum { BATCH = 8, LOOK_EVERY = 64 };
 enum { PROBE_PART = 256, PROBE_MIN = 64, PROBE_MAX = 4096 };
 
 /* What things cost, in nanoseconds of one machine: only their ratios matter, and these are much the same on others. */
-#define COST_STEP      300.0f /* a node taken: its links, its place in the heap, the filter asked */
-#define COST_DISTANCE  60.0f  /* a node met on a walk, and its code's bytes times COST_BYTE */
-#define COST_BYTE      0.07f
-#define COST_SCAN      90.0f /* a slot of the scan, in order: 28 on an idle machine, 100 to 170 beside other work */
+#define COST_STEP     300.0f /* a node taken: its links, its place in the heap, the filter asked */
+#define COST_DISTANCE 60.0f  /* a node met on a walk, and its code's bytes times COST_BYTE */
+#define COST_BYTE     0.07f
+#define COST_SCAN                                                                                            \
+    90.0f /* a slot of the scan, in order: 28 on an idle machine, 100 to 170 beside other work */
 #define COST_SCAN_PASS 50.0f /* more where it passes, and its code's bytes times COST_BYTE */
 #define COST_TWO_HOPS  40e3f /* a node expanded over two hops: some hundreds are asked */
 /* Two hops lead from one passing node to enough others when so many of all near the query pass. */
