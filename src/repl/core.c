@@ -357,7 +357,8 @@ int kith_core_submit(struct kith_core *core, uint64_t now_ms, struct kith_core_e
         if (entries[i].kind == KITH_ENTRY_CONFIGURATION && !core_is_configuration(entries[i].payload))
             return KITH_ECORRUPT;
         /* Guard: the core finds a second change out only after it has taken in the entries before it, and keeps them. */
-        if (entries[i].kind == KITH_ENTRY_CONFIGURATION && core->raft.state == RAFT_LEADER &&
+        if (CORE_GUARDED(CORE_GUARD_SECOND_CHANGE) && entries[i].kind == KITH_ENTRY_CONFIGURATION &&
+            core->raft.state == RAFT_LEADER &&
             (changes++ || core->raft.configuration_uncommitted_index || core->raft.leader_state.promotee_id))
             return KITH_EBUSY;
         entries[i].term = core->raft.current_term;
@@ -387,11 +388,12 @@ int kith_core_persisted(struct kith_core *core, uint64_t now_ms, uint64_t index,
     core_begin_event(core, now_ms);
     /* Guard: the core believes any index. One from before a truncation or an installation names entries that
      * are gone. */
-    if (truncations != core->truncations || core->snapshot_held || index <= core->raft.last_stored) {
+    if (index <= core->raft.last_stored ||
+        (CORE_GUARDED(CORE_GUARD_PERSISTED) && (truncations != core->truncations || core->snapshot_held))) {
         core_no_update(core, update);
         return KITH_OK;
     }
-    KITH_ASSERT(index <= core->last_index);
+    KITH_ASSERT(!CORE_GUARDED(CORE_GUARD_PERSISTED) || index <= core->last_index);
     event.persisted_entries.index = index;
     return core_step(core, &event, update);
 }

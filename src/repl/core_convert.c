@@ -102,7 +102,8 @@ void core_convert_outgoing(struct kith_core_message *out, const struct raft_mess
         out->vote_result.capacity = m->request_vote_result.capacity;
         /* Guard: the core rejects a pre-vote with the asker's own term, so that after a leadership transfer
          * an old leader asks for ever and never learns the new term. */
-        if (out->vote_result.pre_vote && !out->vote_result.granted && term > out->term)
+        if (CORE_GUARDED(CORE_GUARD_PRE_VOTE_TERM) && out->vote_result.pre_vote &&
+            !out->vote_result.granted && term > out->term)
             out->term = term;
         break;
     case RAFT_INSTALL_SNAPSHOT:

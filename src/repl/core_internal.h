@@ -6,6 +6,27 @@
 
 #include <raft.h>
 
+/* Each guard against a fault of libraft can be taken out in the simulator's negative controls (tests/sim), and nowhere
+ * else: what does not define KITH_CORE_CONTROLS always has them. */
+enum core_guard {
+    CORE_GUARD_OLD_TERM,        /* a stale append or installation is not libraft's to answer */
+    CORE_GUARD_OLD_TERM_ANSWER, /* and is answered all the same */
+    CORE_GUARD_LATE_REJECTION,  /* of what its sender has confirmed since */
+    CORE_GUARD_CHANGE_FIRST,    /* in its batch */
+    CORE_GUARD_INSTALLING,      /* no entries meanwhile */
+    CORE_GUARD_COVERED,         /* entries at or below our snapshot */
+    CORE_GUARD_PRE_VOTE_TERM,   /* ours in the rejection */
+    CORE_GUARD_PERSISTED,       /* what a truncation or an installation has overtaken */
+    CORE_GUARD_STANDBY_VOTES,   /* whatever it knows of its role */
+    CORE_GUARD_SECOND_CHANGE,   /* while one is under way */
+};
+#ifdef KITH_CORE_CONTROLS
+extern unsigned kith_core_guards_off; /* bits */
+#define CORE_GUARDED(guard) (!(kith_core_guards_off >> (guard)&1))
+#else
+#define CORE_GUARDED(guard) true
+#endif
+
 struct payload {
     struct payload *next;
     char bytes[];

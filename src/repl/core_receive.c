@@ -42,12 +42,12 @@ static int receive_append(struct kith_core *core, const struct kith_core_message
     uint32_t count = m->append.count, skip = core->received;
     /* Guard: entries while an installation runs overflow the trail; entries at or below our snapshot too, and
      * their terms are no longer known. They are in the snapshot: count them as there. */
-    if (r->snapshot.installing && count) {
+    if (CORE_GUARDED(CORE_GUARD_INSTALLING) && r->snapshot.installing && count) {
         core_no_update(core, update);
         return KITH_OK;
     }
     uint64_t ours = r->trail.snapshot.index;
-    if (a->prev_log_index + skip < ours) {
+    if (CORE_GUARDED(CORE_GUARD_COVERED) && a->prev_log_index + skip < ours) {
         uint64_t covered = ours - a->prev_log_index;
         skip = covered >= count ? count : (uint32_t)covered;
         a->prev_log_index = ours;
@@ -59,7 +59,8 @@ static int receive_append(struct kith_core *core, const struct kith_core_message
     /* Guard: in a batch the core takes the batch's first index for that of a configuration change anywhere in
      * it. So a change comes first in its batch. */
     uint32_t end = skip < count ? skip + 1 : count;
-    while (end < count && entries[end].kind != KITH_ENTRY_CONFIGURATION)
+    while (end < count &&
+           (!CORE_GUARDED(CORE_GUARD_CHANGE_FIRST) || entries[end].kind != KITH_ENTRY_CONFIGURATION))
         end++;
     a->n_entries = end - skip;
     /* Guard: entries that come again, with news of what is committed beyond them, take the commit index back to them. */
@@ -115,12 +116,15 @@ static int receive_install(struct kith_core *core, const struct kith_core_messag
  * be led again: it takes no older append in, and nobody hears of its term. */
 static bool is_of_old_term(const struct kith_core *core, const struct kith_core_message *m)
 {
-    return (m->kind == KITH_CORE_APPEND || m->kind == KITH_CORE_INSTALL) && m->term < core->raft.current_term;
+    return CORE_GUARDED(CORE_GUARD_OLD_TERM) &&
+           (m->kind == KITH_CORE_APPEND || m->kind == KITH_CORE_INSTALL) && m->term < core->raft.current_term;
 }
 
 static void reject(struct kith_core *core, const struct kith_core_message *m, struct kith_core_update *update)
 {
     core_no_update(core, update);
+    if (!CORE_GUARDED(CORE_GUARD_OLD_TERM_ANSWER))
+        return;
     core->rejection = (struct kith_core_message){.kind = KITH_CORE_APPEND_RESULT,
                                                  .version = 1,
                                                  .peer = m->peer,
@@ -140,9 +144,31 @@ static bool is_stale(const struct kith_core *core, const struct kith_core_messag
     /* A late rejection of what the follower has confirmed since makes next_index fall below match_index, and
      * the follower starves. One of a later term is not about the log: it ends this leader. */
     raft_index match = 0;
-    return m->kind == KITH_CORE_APPEND_RESULT && r->state == RAFT_LEADER && m->append_result.rejected > 0 &&
-           m->term <= r->current_term && raft_match_index(r, m->peer, &match) == 0 &&
-           m->append_result.rejected <= match;
+    return CORE_GUARDED(CORE_GUARD_LATE_REJECTION) && m->kind == KITH_CORE_APPEND_RESULT &&
+           r->state == RAFT_LEADER && m->append_result.rejected > 0 && m->term <= r->current_term &&
+           raft_match_index(r, m->peer, &match) == 0 && m->append_result.rejected <= match;
+}
+
+/* Guard: the core does not vote while its own log does not make it a voter. But the entry that does may be with the
+ * candidate alone, which then waits for this very vote: a group of one that takes in a second voter and stops at that
+ * moment would never have a leader again. Servers vote without looking at their configuration (Raft thesis 4.1). Nor does
+ * the core ever let a standby forget its leader, for whose sake it would refuse: the time does. */
+static int receive_vote(struct kith_core *core, struct raft_message *to, struct kith_core_update *update)
+{
+    struct raft_configuration *c = &core->raft.configuration;
+    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = to};
+    unsigned i = 0;
+    while (i < c->n && c->servers[i].id != core->raft.id)
+        i++;
+    if (i == c->n || c->servers[i].role == RAFT_VOTER || !CORE_GUARDED(CORE_GUARD_STANDBY_VOTES))
+        return core_step(core, &event, update);
+    int role = c->servers[i].role;
+    if (core->now - core->raft.election_timer_start >= core->raft.election_timeout)
+        to->request_vote.disrupt_leader = true;
+    c->servers[i].role = RAFT_VOTER;
+    int status = core_step(core, &event, update);
+    c->servers[i].role = role; /* a vote changes no configuration */
+    return status;
 }
 
 static int receive_rest(struct kith_core *core, const struct kith_core_message *m,
@@ -155,6 +181,8 @@ static int receive_rest(struct kith_core *core, const struct kith_core_message *
     if (m->kind == KITH_CORE_INSTALL)
         return receive_install(core, m, &to, update);
     core_convert_incoming(&to, m);
+    if (m->kind == KITH_CORE_VOTE)
+        return receive_vote(core, &to, update);
     struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = &to};
     return core_step(core, &event, update);
 }

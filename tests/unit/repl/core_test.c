@@ -834,6 +834,50 @@ static void a_stale_append_is_rejected_with_our_term(void **state)
     kith_core_close(core);
 }
 
+/* Node 2 is a standby as far as it knows, and its leader made it a voter in an entry that never left it. */
+static void a_standby_votes_as_soon_as_its_leader_is_silent(void **state)
+{
+    struct kith_core_options options = {.node_id = 2, .address = "node2"};
+    struct kith_core_start begin = {.term = 5, .first_index = 1};
+    struct kith_core_update update;
+    struct kith_core *core;
+    struct raft_configuration c;
+    struct raft_buffer b;
+    raft_configuration_init(&c);
+    assert_int_equal(raft_configuration_add(&c, 1, "node1", RAFT_VOTER), 0);
+    assert_int_equal(raft_configuration_add(&c, 2, "node2", RAFT_STANDBY), 0);
+    assert_int_equal(raft_configuration_encode(&c, &b), 0);
+    raft_configuration_close(&c);
+    assert_int_equal(kith_core_open(&core, &options), KITH_OK);
+    assert_int_equal(kith_core_load_entry(core, 1, KITH_ENTRY_CONFIGURATION, kith_slice(b.base, b.len)),
+                     KITH_OK);
+    raft_free(b.base);
+    assert_int_equal(kith_core_start(core, 0, &begin, &update), KITH_OK);
+    struct kith_core_message m = append_of(1, 1, 0, NULL, 0);
+    assert_int_equal(kith_core_receive(core, 1000, &m, &update), KITH_OK);
+    m = message_from(1, KITH_CORE_VOTE, 6);
+    m.version = 2;
+    m.vote.candidate = 1;
+    m.vote.last_index = 2;
+    m.vote.last_term = 5;
+    m.vote.pre_vote = true;
+    assert_int_equal(kith_core_receive(core, 1100, &m, &update), KITH_OK);
+    assert_false(update.messages[0].vote_result.granted); /* it was heard only now */
+    assert_int_equal(kith_core_receive(core, 1400, &m, &update), KITH_OK);
+    assert_true(update.messages[0].vote_result.granted);
+    m.vote.pre_vote = false;
+    assert_int_equal(kith_core_receive(core, 1401, &m, &update), KITH_OK);
+    assert_true(update.messages[0].vote_result.granted);
+    assert_true(update.save_state);
+    assert_int_equal(update.voted_for, 1);
+    m.vote.last_index = 0;
+    m.vote.last_term = 0; /* a log that is older than ours does not win */
+    m.term = 7;
+    assert_int_equal(kith_core_receive(core, 2000, &m, &update), KITH_OK);
+    assert_false(update.messages[0].vote_result.granted);
+    kith_core_close(core);
+}
+
 static void a_configuration_within_a_batch_gets_its_own_index(void **state)
 {
     struct kith_core *core = one_of_three();
@@ -1001,6 +1045,7 @@ int main(void)
         cmocka_unit_test(a_group_of_one_elects_itself_and_counts_its_term_up),
         cmocka_unit_test(damaged_configurations_are_refused),
         cmocka_unit_test(a_stale_append_is_rejected_with_our_term),
+        cmocka_unit_test(a_standby_votes_as_soon_as_its_leader_is_silent),
         cmocka_unit_test(a_configuration_within_a_batch_gets_its_own_index),
         cmocka_unit_test(entries_that_our_snapshot_covers_are_left_out),
         cmocka_unit_test(while_a_snapshot_is_installed_entries_wait),
