@@ -100,9 +100,11 @@ static void look(struct world *w, uint64_t unused)
     if (w->admin.busy && w->events.now_us > w->admin.changing_until_us + PATIENCE_US)
         world_fail(w, "a change of the members was never answered");
     if (!w->admin.busy && leader && node_is_up(leader))
-        for (int i = 1; i <= SIM_MACHINES && !w->admin.busy; i++)
-            if (improve(w, leader, i))
+        for (int i = 1; i <= 2 * SIM_MACHINES && !w->admin.busy; i++) { /* first those who come */
+            int machine = i <= SIM_MACHINES ? i : i - SIM_MACHINES;
+            if (w->admin.wanted[machine] == (i <= SIM_MACHINES) && improve(w, leader, machine))
                 break;
+        }
     world_later(w, LOOK_US / 2 + world_below(w, LOOK_US), look, 0);
 }
 

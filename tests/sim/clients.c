@@ -227,7 +227,7 @@ static void submit(struct request *r)
 
 static void read_state(struct request *r)
 {
-    if (r->world->options.control == SIM_CONTROL_READ_AT_ONCE) {
+    if (r->world->options.control == SIM_CONTROL_READ_AT_ONCE && r->node->role == KITH_CORE_LEADER) {
         may_read(r, KITH_OK);
         return;
     }

@@ -330,6 +330,12 @@ static void grow(struct sim_disk *disk, struct inode *inode, size_t size)
     inode->seen_size = size;
 }
 
+static bool lies_about(const struct sim_disk *disk, const char *path)
+{
+    const char *last = strrchr(path, '/');
+    return *disk->lie && strncmp(last ? last + 1 : path, disk->lie, strlen(disk->lie)) == 0;
+}
+
 static int disk_open(struct kith_fs *fs, const char *path, unsigned flags, struct kith_file **out)
 {
     struct sim_disk *disk = disk_of(fs);
@@ -344,8 +350,7 @@ static int disk_open(struct kith_fs *fs, const char *path, unsigned flags, struc
     if (status != KITH_OK)
         return status;
     struct inode *inode = name ? name->inode : room(sizeof *inode);
-    const char *last = strrchr(path, '/');
-    inode->lies = *disk->lie && strncmp(last ? last + 1 : path, disk->lie, strlen(disk->lie)) == 0;
+    inode->lies = lies_about(disk, path);
     if (!name) {
         change_names(disk, "", path, inode);
     } else if (flags & KITH_FS_EMPTY) {
@@ -428,9 +433,21 @@ static int disk_sync_folder(struct kith_fs *fs, const char *path)
         return status ? status : KITH_EIO;
     if (disk->dead)
         return KITH_EIO;
-    for (size_t i = 0; i < disk->change_count; i++)
-        apply_change(disk, &disk->safe, &disk->changes[i]);
-    forget_changes(disk);
+    size_t kept = 0;
+    for (size_t i = 0; i < disk->change_count; i++) {
+        struct change *change = &disk->changes[i];
+        if (lies_about(disk, *change->to ? change->to : change->from) &&
+            (!*change->to || find_name(&disk->safe, change->to))) {
+            disk->changes[kept++] = *change;
+            continue;
+        }
+        apply_change(disk, &disk->safe, change);
+        if (change->inode) {
+            change->inode->names--;
+            free_unused(disk, change->inode);
+        }
+    }
+    disk->change_count = kept;
     return KITH_OK;
 }
 
@@ -484,7 +501,7 @@ static int disk_sync(struct kith_file *file, enum kith_fs_sync how)
         make_clean(f->inode);
         return KITH_EIO;
     }
-    if (!f->inode->lies)
+    if (!f->inode->lies || f->inode->safe_size == 0)
         sync_inode(f->inode, how == KITH_FS_SYNC_ALL);
     return KITH_OK;
 }

@@ -49,8 +49,8 @@ const struct sim_disk_figures *sim_disk_get_figures(const struct sim_disk *disk)
 /* A number for all names and bytes, of what is seen and what is synced: for comparing two runs. */
 uint64_t sim_disk_digest(const struct sim_disk *disk);
 
-/* A fault of the tests' own, for negative controls: what a sync returned for is not safe in files whose name begins
- * so ("" none). */
+/* A fault of the tests' own, for negative controls: of files whose name begins so ("" none) only the first sync is true;
+ * what a later one returned for, and what is renamed over them, is not safe. */
 void sim_disk_lie(struct sim_disk *disk, const char *name_prefix);
 
 #endif

@@ -6,6 +6,10 @@
 #include "engine/keyspace.h"
 #include "repl/frame.h"
 
+#ifdef KITH_CORE_CONTROLS
+#include "repl/core_internal.h"
+#endif
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -470,13 +474,13 @@ void node_wipe(struct sim_node *n)
     n->disk = sim_disk_open(kith_rng_next(&n->world->rng));
     n->founded = false;
     n->id = 0;
-    if (n->world->options.control == SIM_CONTROL_STATE_NOT_SYNCED)
-        sim_disk_lie(n->disk, "state-");
-    if (n->world->options.control == SIM_CONTROL_LOG_NOT_SYNCED)
-        sim_disk_lie(n->disk, "log-");
 }
 
 /* --- one run --- */
+
+#ifdef KITH_CORE_CONTROLS
+unsigned kith_core_guards_off;
+#endif
 
 static struct world *current; /* for the log's sink: a line has no context */
 
@@ -608,6 +612,9 @@ bool sim_run(const struct sim_options *options, struct sim_result *result)
     if (!w)
         abort();
     *result = (struct sim_result){0};
+#ifdef KITH_CORE_CONTROLS
+    kith_core_guards_off = options->control == SIM_CONTROL_CORE ? options->core_guards : 0;
+#endif
     w->options = *options;
     w->result = result;
     current = w;
@@ -626,6 +633,11 @@ bool sim_run(const struct sim_options *options, struct sim_result *result)
     w->trouble_from_us = w->events.now_us;
     w->trouble_to_us = w->trouble_from_us + (options->seconds ? options->seconds : 12) * 1000000;
     w->trouble = true;
+    for (int i = 1; i <= SIM_MACHINES; i++)
+        if (options->control == SIM_CONTROL_STATE_NOT_SYNCED ||
+            options->control == SIM_CONTROL_LOG_NOT_SYNCED)
+            sim_disk_lie(w->nodes[i].disk,
+                         options->control == SIM_CONTROL_STATE_NOT_SYNCED ? "state-" : "log-");
     clients_start(w);
     faults_start(w);
     run_until(w, w->trouble_to_us, NULL);

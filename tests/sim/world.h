@@ -43,7 +43,7 @@ enum sim_control {
     SIM_CONTROL_NONE,
     SIM_CONTROL_STATE_NOT_SYNCED, /* term and vote are forgotten by a power cut */
     SIM_CONTROL_LOG_NOT_SYNCED,   /* an entry counts as on the disk before it is */
-    SIM_CONTROL_READ_AT_ONCE,     /* reads do not ask anybody */
+    SIM_CONTROL_READ_AT_ONCE,     /* a leader reads without asking anybody */
     SIM_CONTROL_CORE,             /* guards of core.c: struct sim_options.core_guards says which */
 };
 
@@ -54,7 +54,7 @@ struct sim_options {
     bool without[SIM_FAULTS];
     int verbose; /* 1: what happens; 2: each frame too */
     enum sim_control control;
-    unsigned core_guards; /* bits of those left out */
+    unsigned core_guards; /* bits of enum core_guard; of the program that is built for it (controls) */
 };
 
 struct sim_result {
