@@ -225,6 +225,22 @@ static int look(const struct settings *s, struct group *g, struct kith_error *er
     return KITH_OK;
 }
 
+/* The group as it is now; *out is malloc'ed. */
+static int open_group(struct settings *s, struct group **out, struct kith_error *error)
+{
+    struct group *g = malloc(sizeof *g);
+    if (!g) {
+        kith_error_set(error, KITH_ENOMEM, "out of memory");
+        return KITH_ENOMEM;
+    }
+    int status = look(s, g, error);
+    if (status == KITH_OK)
+        *out = g;
+    else
+        free(g);
+    return status;
+}
+
 /* --- status --- */
 
 static void print_behind(const struct group *g, const struct member *m, char *out, size_t size)
@@ -267,14 +283,13 @@ static void print_status(const struct group *g)
 static int show_status(struct settings *s)
 {
     struct kith_error error;
-    struct group *g = malloc(sizeof *g);
-    int status = g ? look(s, g, &error) : kith_error_set(&error, KITH_ENOMEM, "out of memory");
-    if (status == KITH_OK)
-        print_status(g);
-    bool led = status == KITH_OK && leader_of(g);
-    free(g);
+    struct group *g = NULL;
+    int status = open_group(s, &g, &error);
     if (status != KITH_OK)
         return kith_complain(&error);
+    print_status(g);
+    bool led = leader_of(g);
+    free(g);
     return led ? KITH_EXIT_OK : KITH_EXIT_FAILURE;
 }
 
@@ -329,7 +344,7 @@ static void nap(void)
 
 static int end_node(const struct settings *s, const struct member *m, struct kith_error *error)
 {
-    struct kith_client *client;
+    struct kith_client *client = NULL;
     struct kith_value reply;
     int status = connect_to(s, m->clients, &client, error);
     if (status != KITH_OK)
@@ -364,7 +379,7 @@ static int restart_node(const struct settings *s, const struct member *m, int64_
 
 static int hand_over(const struct settings *s, const struct member *leader, struct kith_error *error)
 {
-    struct kith_client *client;
+    struct kith_client *client = NULL;
     struct kith_value reply;
     int status = connect_to(s, leader->clients, &client, error);
     if (status != KITH_OK)
@@ -412,8 +427,8 @@ static int restart_all(struct settings *s, const struct group *g, struct kith_er
 static int restart(struct settings *s)
 {
     struct kith_error error;
-    struct group *g = malloc(sizeof *g);
-    int status = g ? look(s, g, &error) : kith_error_set(&error, KITH_ENOMEM, "out of memory");
+    struct group *g = NULL;
+    int status = open_group(s, &g, &error);
     if (status == KITH_OK)
         status = check_restart(g, &error);
     if (status == KITH_OK)

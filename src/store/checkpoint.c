@@ -377,8 +377,10 @@ int kith_checkpoint_reader_open(struct kith_checkpoint_reader **out, struct kith
                                 struct kith_error *error)
 {
     struct kith_checkpoint_reader *r = calloc(1, sizeof *r);
-    if (!r)
-        return cannot_read(error, KITH_ENOMEM);
+    if (!r) {
+        cannot_read(error, KITH_ENOMEM);
+        return KITH_ENOMEM;
+    }
     r->file = file;
     r->zstd = ZSTD_createDCtx();
     int status =
