@@ -109,25 +109,35 @@ static void damage(struct crash_fs *disk, struct kith_reader *r)
     }
 }
 
-/* The entries that stand in the end. */
+/* The entries that stand in the end: (first, last]. */
 struct digest {
     uint32_t sums[1024];
-    uint64_t last;
+    uint64_t first, last;
 };
 
 static int add(void *context, const struct kith_record *record)
 {
     struct digest *d = context;
-    d->last = record->kind == KITH_RECORD_TRUNCATE ? record->index - 1 : record->index;
-    if (record->kind != KITH_RECORD_TRUNCATE && record->index < 1024)
+    if (record->kind == KITH_RECORD_TRUNCATE || record->kind == KITH_RECORD_RESET) {
+        d->last = record->index - 1;
+        if (record->kind == KITH_RECORD_RESET || d->first > d->last)
+            d->first = d->last;
+        return KITH_OK;
+    }
+    d->last = record->index;
+    if (record->index < 1024)
         d->sums[record->index] = kith_crc32c(record->kind, record->payload.data, record->payload.length);
     return KITH_OK;
 }
 
-static bool same(struct digest *a, struct digest *b)
+/* What is only kept for members that are behind may be found unfit by one start and not by the other. */
+static bool same(const struct digest *a, const struct digest *b)
 {
-    size_t live = a->last < 1024 ? (size_t)a->last + 1 : 1024;
-    return a->last == b->last && memcmp(a->sums, b->sums, live * sizeof a->sums[0]) == 0;
+    uint64_t end = a->last < 1024 ? a->last + 1 : 1024;
+    for (uint64_t i = (a->first > b->first ? a->first : b->first) + 1; i < end; i++)
+        if (a->sums[i] != b->sums[i])
+            return false;
+    return a->last == b->last;
 }
 
 /* One start of a server, up to the open log. */
