@@ -48,6 +48,11 @@ int kith_core_encode_single(struct kith_slice *out, uint64_t node_id, const char
     return status;
 }
 
+uint64_t kith_core_committed_configuration(const struct kith_core *core)
+{
+    return core->raft.configuration_committed_index;
+}
+
 int kith_core_encode_configuration(const struct kith_core *core, struct kith_slice *out, uint64_t *index)
 {
     *index = core->raft.configuration_committed_index;

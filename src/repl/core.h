@@ -177,6 +177,9 @@ enum kith_core_role kith_core_get_role(const struct kith_core *core);
 /* When kith_core_timeout is due next, on the events' clock; UINT64_MAX: never (the only voter waits for
  * nobody). */
 uint64_t kith_core_timeout_at(const struct kith_core *core);
+/* The index of the committed configuration. After a start it may be beyond what is applied: of two changes in the log
+ * the first is known to be committed. */
+uint64_t kith_core_committed_configuration(const struct kith_core *core);
 /* The committed configuration and its index, encoded anew; *out is malloc'ed. */
 int kith_core_encode_configuration(const struct kith_core *core, struct kith_slice *out, uint64_t *index);
 

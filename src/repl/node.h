@@ -190,7 +190,8 @@ static inline bool kith_node_wants_poll(const struct kith_node *node)
 
 /* Starts a checkpoint of the state as it is now; `done(context, status)` (may be NULL) runs from poll or
  * close when it is safely on the disk, verified, or failed. KITH_EBUSY: one is running (its own `done` is
- * untouched); KITH_EPERM: a node in memory has none; or what the machine returned, now or at a failed apply. It
+ * untouched); KITH_EPERM: a node in memory has none; KITH_EAGAIN: a change of the group is committed and
+ * not applied yet; or what the machine returned, now or at a failed apply. It
  * is possible after the log failed, and then makes safe what only memory holds. */
 int kith_node_checkpoint(struct kith_node *node, void (*done)(void *context, int status), void *context);
 

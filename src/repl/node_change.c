@@ -131,7 +131,7 @@ static void hand_over(struct wish *wish, uint64_t id)
     }
     wish->step = WISH_HANDOVER;
     wish->leader = node->id;
-    wish->handed_over = true;
+    wish->handed_over = wish->tried = true; /* whoever has asked for it here may ask the next leader, too */
     node_carry_out(node, &update);
 }
 
@@ -151,6 +151,7 @@ static void act(struct wish *wish)
     struct kith_node *node = wish->node;
     struct kith_slice configuration = {0};
     bool leaves = wish->change == KITH_CHANGE_REMOVE || wish->change == KITH_CHANGE_DEMOTE;
+    wish->tried |= wish->step == WISH_SENT; /* of the one who led before this node */
     wish->step = WISH_OPEN;
     if (wish->change == KITH_CHANGE_TRANSFER) {
         transfer(wish);

@@ -275,6 +275,13 @@ void node_checkpoint_give_up(struct kith_node *node)
     end_run(run);
 }
 
+/* A checkpoint holds the committed configuration: while that is not applied yet it has no place in one, and no member
+ * would take it. */
+static bool is_before_configuration(const struct kith_node *node)
+{
+    return node->applied_index < kith_core_committed_configuration(node->core);
+}
+
 int node_checkpoint_start(struct kith_node *node, void (*done)(void *context, int status), void *context)
 {
     if (!node->log)
@@ -283,6 +290,8 @@ int node_checkpoint_start(struct kith_node *node, void (*done)(void *context, in
         return KITH_EBUSY;
     if (node->failed_in_apply)
         return node->failure;
+    if (is_before_configuration(node))
+        return KITH_EAGAIN;
     struct checkpoint_run *run = calloc(1, sizeof *run);
     if (!run)
         return KITH_ENOMEM;
@@ -320,7 +329,8 @@ bool node_checkpoint_is_due(const struct kith_node *node)
 {
     uint64_t limit =
         node->options.checkpoint_log_bytes ? node->options.checkpoint_log_bytes : DEFAULT_LOG_BYTES;
-    if (!node->log || node->run || node->failure || node_stream_is_loading(node))
+    if (!node->log || node->run || node->failure || node_stream_is_loading(node) ||
+        is_before_configuration(node))
         return false;
     if (node->log_lacks_entries && node->applied_index > node->status.checkpoint_index)
         return true;
