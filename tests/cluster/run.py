@@ -227,7 +227,10 @@ def case_leadership_moves_without_a_failed_request():
     time.sleep(0.5)
     for _ in range(4):
         before = group.leader()
-        code, said = kith(group.followers()[0], "transfer")
+        for _ in range(5):  # on a busy machine a voter may not take over in time: the answer says so, and to ask again
+            code, said = kith(group.followers()[0], "transfer")
+            if "TRYAGAIN" not in said:
+                break
         assert code == 0, said
         group.until("another leads", lambda: group.leader() is not before)
         time.sleep(0.3)
