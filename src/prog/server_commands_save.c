@@ -37,6 +37,10 @@ static bool start_checkpoint(struct app *app, struct kith_call *call, void (*don
     int status = kith_node_checkpoint(app->node, done, context);
     if (status == KITH_EBUSY)
         kith_reply_error(call->reply, "ERR Background save already in progress");
+    else if (status == KITH_EAGAIN)
+        kith_reply_error(call->reply,
+                         "TRYAGAIN a change of the group is not applied on this node yet: save again "
+                         "in a moment; the log holds everything");
     else if (status)
         write_saved(&status, call->reply);
     return status == KITH_OK;
