@@ -75,6 +75,7 @@ void turn_next_pass(struct kith_server *server)
         struct kith_connection *next = connection->next_resumed;
         connection->flags &= ~CONNECTION_LATER;
         connection_mark_resumed(connection);
+        connection_release(connection); /* one that was closed since: this list was the last to hold it */
         connection = next;
     }
 }

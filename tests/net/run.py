@@ -49,6 +49,14 @@ def raw(server):
     return s
 
 
+def send_until_closed(s, data):
+    try:
+        while True:
+            s.sendall(data)
+    except OSError:
+        pass
+
+
 def read_all(s):
     got = b""
     try:
@@ -574,6 +582,24 @@ def clients_that_vanish_with_writes_in_flight_harm_nobody(server):
         if rng.random() < 0.1:
             assert c.call("PING") == b"PONG"
     eventually(lambda: info(c, "connected_clients") == "1", "all are gone")
+
+
+@test()
+def a_client_that_is_killed_between_two_turns_is_forgotten(server):
+    c, request = server.client(), encode(["KEYS", "nothing"])
+    c.call("MSET", *range(2000))
+    for _ in range(20):
+        s = raw(server)
+        s.sendall(encode(["CLIENT", "REPLY", "OFF"]))
+        flood = threading.Thread(target=send_until_closed, args=(s, request * 20000))
+        flood.start()
+        eventually(lambda: info(c, "connected_clients") == "2", "it is there")
+        time.sleep(0.01)
+        assert c.call("CLIENT", "KILL", "TYPE", "normal") == 1
+        flood.join()
+        s.close()
+    assert int(info(c, "turns_ended")) > 20
+    # That its memory went too is seen by the leak checker when the server ends.
 
 
 # --- vectors ---------------------------------------------------------------------------------------------------
