@@ -1,6 +1,4 @@
 /* Groups of several nodes: what one entry, one loss, one restart does. */
-#include "base/log.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,17 +7,7 @@
 
 #include "failing_malloc.h"
 #include "group.h"
-
-struct result {
-    int runs, status;
-};
-
-static void note(void *context, int status)
-{
-    struct result *r = context;
-    r->runs++;
-    r->status = status;
-}
+#include "outcomes.h"
 
 static int submit(struct group *g, int place, const char *text, struct result *r)
 {
@@ -512,26 +500,6 @@ static void dones_run_once_and_in_the_order_of_the_submits(void **state)
 
 /* --- memory that fails --- */
 
-static void *raft_malloc_wrapped(void *data, size_t size)
-{
-    return malloc(size);
-}
-
-static void raft_free_wrapped(void *data, void *p)
-{
-    free(p);
-}
-
-static void *raft_calloc_wrapped(void *data, size_t n, size_t size)
-{
-    return calloc(n, size);
-}
-
-static void *raft_realloc_wrapped(void *data, void *p, size_t size)
-{
-    return realloc(p, size);
-}
-
 static int read_or_write(struct group *g, int place, struct result *r)
 {
     int status = submit(g, place, "something", r);
@@ -545,10 +513,7 @@ static int read_or_write(struct group *g, int place, struct result *r)
  * are the same in the end. */
 static void each_failed_allocation_leaves_the_group_whole(void **state)
 {
-    struct raft_heap heap = {.malloc = raft_malloc_wrapped,
-                             .free = raft_free_wrapped,
-                             .calloc = raft_calloc_wrapped,
-                             .realloc = raft_realloc_wrapped};
+    struct raft_heap heap = wrapped_heap();
     raft_heap_set(&heap);
     bool failed = true;
     for (int n = 0; failed; n += 1 + n / 16) {
@@ -573,10 +538,6 @@ static void each_failed_allocation_leaves_the_group_whole(void **state)
         group_close(&g);
     }
     raft_heap_set_default();
-}
-
-static void silent(void *arg, enum kith_log_level level, const char *line)
-{
 }
 
 int main(void)

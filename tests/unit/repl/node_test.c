@@ -1,9 +1,9 @@
 /* The node over real files: open, submit, checkpoint, restart. */
 #include "repl/node.h"
 
-#include "base/log.h"
 #include "crash_fs.h"
 #include "failing_malloc.h"
+#include "outcomes.h"
 #include "tiny_machine.h"
 
 #include <raft.h>
@@ -63,17 +63,6 @@ static struct kith_node *open_node(struct tiny *t, const struct kith_node_option
     if (status != KITH_OK)
         fail_msg("%s", error.text);
     return node;
-}
-
-struct result {
-    int runs, status;
-};
-
-static void note(void *context, int status)
-{
-    struct result *r = context;
-    r->runs++;
-    r->status = status;
 }
 
 static void submit_text(struct kith_node *node, const char *text, struct result *result)
@@ -455,26 +444,6 @@ static void a_done_may_submit_without_end_of_stack(void **state)
 
 /* --- memory that fails --- */
 
-static void *raft_malloc_wrapped(void *data, size_t size)
-{
-    return malloc(size);
-}
-
-static void raft_free_wrapped(void *data, void *p)
-{
-    free(p);
-}
-
-static void *raft_calloc_wrapped(void *data, size_t n, size_t size)
-{
-    return calloc(n, size);
-}
-
-static void *raft_realloc_wrapped(void *data, void *p, size_t size)
-{
-    return realloc(p, size);
-}
-
 /* Opens, submits, checkpoints, closes, twice; each step may say KITH_ENOMEM, and then the rest is left out. */
 static void work_with_little_memory(const char *dir)
 {
@@ -542,20 +511,13 @@ static void a_manual_node_moves_only_when_it_is_run(void **state)
 
 static void each_failed_allocation_is_reported_and_leaks_nothing(void **state)
 {
-    struct raft_heap heap = {.malloc = raft_malloc_wrapped,
-                             .free = raft_free_wrapped,
-                             .calloc = raft_calloc_wrapped,
-                             .realloc = raft_realloc_wrapped};
+    struct raft_heap heap = wrapped_heap();
     raft_heap_set(&heap);
     for (int n = 0; failing_malloc_sweep(&n);)
         work_with_little_memory("");
     for (int n = 0; failing_malloc_sweep(&n);)
         work_with_little_memory("/d");
     raft_heap_set_default();
-}
-
-static void silent(void *arg, enum kith_log_level level, const char *line)
-{
 }
 
 struct slow_machine {

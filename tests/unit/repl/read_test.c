@@ -1,6 +1,4 @@
 /* Linearizable reads in groups, and how old a state is. */
-#include "base/log.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,17 +6,7 @@
 #include <cmocka.h>
 
 #include "group.h"
-
-struct result {
-    int runs, status;
-};
-
-static void note(void *context, int status)
-{
-    struct result *r = context;
-    r->runs++;
-    r->status = status;
-}
+#include "outcomes.h"
 
 static void submit(struct group *g, int place, struct result *r)
 {
@@ -265,10 +253,6 @@ static void no_read_is_stale(void **state)
         assert_true(t.acknowledged > 1000);
         group_close(&g);
     }
-}
-
-static void silent(void *arg, enum kith_log_level level, const char *line)
-{
 }
 
 int main(void)

@@ -1,6 +1,4 @@
 /* Members that are far behind: entries from the log's segments, and checkpoints from node to node. */
-#include "base/log.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,17 +7,7 @@
 
 #include "failing_malloc.h"
 #include "group.h"
-
-struct result {
-    int runs, status;
-};
-
-static void note(void *context, int status)
-{
-    struct result *r = context;
-    r->runs++;
-    r->status = status;
-}
+#include "outcomes.h"
 
 /* Entries that no compression shortens. */
 static void submit_many(struct group *g, int place, int count, size_t bytes)
@@ -390,32 +378,9 @@ static void stops_at_any_moment_do_no_harm(void **state)
     }
 }
 
-static void *raft_malloc_wrapped(void *data, size_t size)
-{
-    return malloc(size);
-}
-
-static void raft_free_wrapped(void *data, void *p)
-{
-    free(p);
-}
-
-static void *raft_calloc_wrapped(void *data, size_t n, size_t size)
-{
-    return calloc(n, size);
-}
-
-static void *raft_realloc_wrapped(void *data, void *p, size_t size)
-{
-    return realloc(p, size);
-}
-
 static void each_failed_allocation_costs_no_more_than_time(void **state)
 {
-    struct raft_heap heap = {.malloc = raft_malloc_wrapped,
-                             .free = raft_free_wrapped,
-                             .calloc = raft_calloc_wrapped,
-                             .realloc = raft_realloc_wrapped};
+    struct raft_heap heap = wrapped_heap();
     bool failed = true;
     raft_heap_set(&heap);
     for (int n = 0; failed; n += 7) {
@@ -434,10 +399,6 @@ static void each_failed_allocation_costs_no_more_than_time(void **state)
         group_close(&g);
     }
     raft_heap_set_default();
-}
-
-static void silent(void *arg, enum kith_log_level level, const char *line)
-{
 }
 
 int main(void)
