@@ -129,11 +129,39 @@ static struct member_about *take_place(struct kith_node *node, uint64_t peer)
     return about;
 }
 
-static void take_about(struct kith_node *node, uint64_t peer, const struct kith_frame *frame)
+/* Whatever came of it: the next look at the configuration shows. */
+static void care_done(void *context, int status, const char *text)
+{
+    struct kith_node *node = context;
+    node->members->caring = false;
+    node->members->care_next_ms = node->now_ms + CARE_MS;
+}
+
+static void want(struct kith_node *node, enum kith_change_kind change, uint64_t id, const char *address)
+{
+    node->members->caring = kith_node_change(node, change, id, address, care_done, node) == KITH_OK;
+}
+
+/* It has moved. It asks for that itself; but when the leader has moved too, neither finds the other, and only a third one
+ * that both have called can tell. */
+static void note_address(struct kith_node *node, uint64_t peer, const char *address)
+{
+    struct kith_core_member member;
+    const char *unused;
+    if (node->members->caring || node->removed || !address || !*address ||
+        !kith_core_leader(node->core, &unused) || !kith_core_find_member(node->core, peer, &member) ||
+        strcmp(member.address, address) == 0)
+        return;
+    want(node, KITH_CHANGE_MOVE, peer, address);
+}
+
+static void take_about(struct kith_node *node, uint64_t peer, const char *address,
+                       const struct kith_frame *frame)
 {
     struct member_about *about = take_place(node, peer);
     if (!about)
         return;
+    note_address(node, peer, address);
     copy_text(about->client_address, sizeof about->client_address, frame->about.client_address);
     copy_text(about->version, sizeof about->version, frame->about.version);
 }
@@ -276,19 +304,6 @@ int node_members_check_majority(const struct kith_node *node, enum kith_change_k
 
 /* --- what this node wants for itself --- */
 
-/* Whatever came of it: the next look at the configuration shows. */
-static void care_done(void *context, int status, const char *text)
-{
-    struct kith_node *node = context;
-    node->members->caring = false;
-    node->members->care_next_ms = node->now_ms + CARE_MS;
-}
-
-static void want(struct kith_node *node, enum kith_change_kind change, const char *address)
-{
-    node->members->caring = kith_node_change(node, change, node->id, address, care_done, node) == KITH_OK;
-}
-
 static void care(struct kith_node *node)
 {
     struct node_members *members = node->members;
@@ -302,9 +317,9 @@ static void care(struct kith_node *node)
         return;
     members->was_voter |= self.role == KITH_CORE_VOTER;
     if (node->options.address && strcmp(self.address, node->options.address) != 0)
-        want(node, KITH_CHANGE_MOVE, node->options.address);
+        want(node, KITH_CHANGE_MOVE, node->id, node->options.address);
     else if (node->options.wants_vote && self.role == KITH_CORE_STANDBY && !members->was_voter)
-        want(node, KITH_CHANGE_PROMOTE, NULL);
+        want(node, KITH_CHANGE_PROMOTE, node->id, NULL);
 }
 
 /* --- what the driver calls --- */
@@ -370,7 +385,7 @@ bool node_members_receive(struct kith_node *node, uint64_t peer, const char *add
         take_removed(node, frame);
         return true;
     case KITH_FRAME_ABOUT:
-        take_about(node, peer, frame);
+        take_about(node, peer, address, frame);
         return true;
     case KITH_CORE_VOTE:
         return refuse_removed(node, peer, address, &frame->raft);

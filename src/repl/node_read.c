@@ -348,6 +348,24 @@ static void end_all(struct kith_node *node, int status)
         end(pop(&reads->known), status);
 }
 
+/* A new leader does not know at once what the last one has committed: until an entry of its own term is applied here, its
+ * word says nothing about age. */
+static bool has_applied_own(const struct kith_node *node)
+{
+    return node->applied_term == kith_core_term(node->core);
+}
+
+/* What the leader had committed at next_ms is applied, and more. */
+static void take_next(struct kith_node *node)
+{
+    struct node_reads *reads = &node->reads;
+    if (!reads->next_index || reads->next_index > node->applied_index)
+        return;
+    if (has_applied_own(node))
+        reads->fresh_ms = reads->next_ms;
+    reads->next_index = 0;
+}
+
 void node_read_poll(struct kith_node *node)
 {
     struct node_reads *reads = &node->reads;
@@ -355,10 +373,7 @@ void node_read_poll(struct kith_node *node)
         end_all(node, node->failure);
         return;
     }
-    if (reads->next_index && reads->next_index <= node->applied_index) {
-        reads->fresh_ms = reads->next_ms;
-        reads->next_index = 0;
-    }
+    take_next(node);
     ask(node);
     end_applied(node);
     end_old(node, &reads->known);
@@ -400,8 +415,10 @@ void node_read_note(struct kith_node *node, const struct kith_core_message *mess
     }
     if (message->kind != KITH_CORE_APPEND)
         return;
+    take_next(node);
     if (message->append.commit_index <= node->applied_index) {
-        reads->fresh_ms = node->now_ms;
+        if (has_applied_own(node))
+            reads->fresh_ms = node->now_ms;
         reads->next_index = 0;
     } else if (!reads->next_index) {
         reads->next_index = message->append.commit_index;
@@ -419,11 +436,11 @@ int64_t kith_node_lag_ms(const struct kith_node *node)
     if (node_stream_is_loading(node))
         return -1;
     uint64_t since = node->reads.fresh_ms, now = kith_clock_monotonic_ns(&node->options.clock) / 1000000;
-    if (leads(node)) {
-        if (is_only_voter(node))
-            return 0;
+    if (leads(node) && is_only_voter(node))
+        return 0;
+    if (leads(node) && has_applied_own(node))
         since = majority_of(node, offsetof(struct node_voter, heard_ms), now);
-    } else if (node->reads.next_index && node->reads.next_index <= node->applied_index)
+    else if (node->reads.next_index && node->reads.next_index <= node->applied_index && has_applied_own(node))
         since = node->reads.next_ms;
     return since && !node_stream_is_loading(node) ? (int64_t)(now - since) : -1;
 }

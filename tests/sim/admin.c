@@ -6,6 +6,7 @@
 #include "base/status.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 enum { LOOK_US = 60000, PATIENCE_US = 8000000 };
 
@@ -46,8 +47,8 @@ static void change(struct world *w, enum kith_change_kind kind, struct sim_node 
     world_trace(w, 1, "the operator asks node %d: %s node %d", asked->machine, names[kind], which->machine);
     w->admin.busy = true;
     w->admin.changing_until_us = w->events.now_us + PATIENCE_US;
-    int status =
-        kith_node_change(asked->node, kind, which->id, sim_network_address(which->machine), changed, w);
+    int status = kith_node_change(asked->node, kind, which->id,
+                                  sim_network_address(w->network, which->machine), changed, w);
     if (status != KITH_OK) {
         w->admin.busy = false;
         world_trace(w, 1, "not possible: %s", kith_status_text(status));
@@ -125,7 +126,7 @@ bool admin_is_done(struct world *w)
             continue;
         wanted++;
         if (!w->nodes[i].id || !find_member(leader, w->nodes[i].id, &member) ||
-            member.role != KITH_CORE_VOTER)
+            member.role != KITH_CORE_VOTER || strcmp(member.address, sim_network_address(w->network, i)) != 0)
             return false;
     }
     return member_count(leader) == wanted;

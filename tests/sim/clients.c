@@ -168,8 +168,8 @@ static void finish(struct request *r, int status)
         world_trace(w, 1, "client %u, node %d: %s operation %" PRIu64 ": %s", r->client, n->machine, r->name,
                     r->operation, kith_status_text(status));
     take_apart(r);
-    world_later(w, status == KITH_OK ? 200 + world_below(w, 20000) : 20000 + world_below(w, 100000), ask,
-                r->client);
+    world_later(w, status == KITH_OK ? 200 + world_below(w, w->think_us) : 20000 + world_below(w, 100000),
+                ask, r->client);
 }
 
 static void written(void *context, int status)
@@ -369,6 +369,8 @@ static void ask(struct world *w, uint64_t client)
     kith_reply_init(&r->reply, &r->bytes, 2);
     w->result->operations++;
     w->result->reads += r->read;
+    if (world_chance(w, 0.2))
+        claims_read_near(n);
     if (r->read)
         read_state(r);
     else

@@ -2,6 +2,7 @@
  * started, and the group must come to rest. */
 #include "world.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
 static void restart(struct world *w, uint64_t machine)
@@ -59,6 +60,19 @@ static void trouble_stop(struct world *w)
     world_later(w, a_while(w) / 4, restart, (uint64_t)n->machine);
 }
 
+/* Stopped here, started at another address. */
+static void trouble_move(struct world *w)
+{
+    struct sim_node *n = some_victim(w);
+    if (!n || !w->admin.wanted[n->machine])
+        return;
+    node_stop(n);
+    sim_network_move(w->network, n->machine);
+    world_trace(w, 1, "node %d moves to %s", n->machine, sim_network_address(w->network, n->machine));
+    w->result->moves++;
+    world_later(w, a_while(w) / 4, restart, (uint64_t)n->machine);
+}
+
 static void heal_links(struct world *w, uint64_t unused)
 {
     world_trace(w, 1, "the network is whole again");
@@ -94,6 +108,29 @@ static void trouble_cut(struct world *w)
     world_later(w, a_while(w), heal_links, 0);
 }
 
+/* A network that parts for a while, and keeps its connections: what is sent meanwhile comes at the end. */
+static void trouble_hold(struct world *w)
+{
+    struct sim_node *leader = world_leader(w);
+    int machine = leader && world_chance(w, 0.5) ? leader->machine : 1 + (int)world_below(w, SIM_MACHINES);
+    uint64_t until_us = w->events.now_us + a_while(w), directions = 1 + world_below(w, 3);
+    double share = world_chance(w, 0.5) ? 1 : 0.5;
+    world_trace(w, 1, "ways %s machine %d hold what is sent until %" PRIu64 " ms",
+                directions == 1   ? "from"
+                : directions == 2 ? "to"
+                                  : "from and to",
+                machine, until_us / 1000);
+    for (int i = 1; i <= SIM_MACHINES; i++) {
+        if (i == machine || !world_chance(w, share))
+            continue;
+        if (directions & 1)
+            sim_network_hold(w->network, machine, i, until_us);
+        if (directions & 2)
+            sim_network_hold(w->network, i, machine, until_us);
+    }
+    w->result->partitions++;
+}
+
 static void calm_down(struct world *w, uint64_t unused)
 {
     world_trace(w, 1, "the weather is calm again");
@@ -106,7 +143,7 @@ static void trouble_weather(struct world *w)
                                 .lost = world_chance(w, 0.7) ? 0.15 * kith_rng_unit(&w->rng) : 0,
                                 .doubled = world_chance(w, 0.7) ? 0.1 * kith_rng_unit(&w->rng) : 0,
                                 .late = world_chance(w, 0.7) ? 0.15 * kith_rng_unit(&w->rng) : 0,
-                                .late_us = world_below(w, 800000),
+                                .late_us = world_below(w, world_chance(w, 0.3) ? 4000000 : 800000),
                                 .broken = world_chance(w, 0.4) ? 0.01 * kith_rng_unit(&w->rng) : 0};
     world_trace(w, 1, "a storm: %.3f lost, %.3f doubled, %.3f late by %" PRIu64 " us, %.4f broken",
                 storm.lost, storm.doubled, storm.late, storm.late_us, storm.broken);
@@ -213,6 +250,40 @@ static void transferred(void *context, int status, const char *text)
                 text ? text : "");
 }
 
+static void crash_heir(struct world *w, uint64_t machine)
+{
+    struct sim_node *n = &w->nodes[machine];
+    if (!w->trouble || !n->node)
+        return;
+    node_crash(n, some_crash(w));
+    world_later(w, a_while(w), restart, machine);
+}
+
+/* Whoever is to lead stands for election at once; and now nobody hears it, or only it hears nobody. */
+static void cut_heir(struct world *w, uint64_t machine)
+{
+    bool both = world_chance(w, 0.5), held = world_chance(w, 0.3);
+    uint64_t us = a_while(w);
+    if (!w->trouble)
+        return;
+    world_trace(w, 1, "the ways from machine %" PRIu64 " are %s", machine, held ? "held" : "cut");
+    for (int i = 1; i <= SIM_MACHINES; i++) {
+        if (i == (int)machine)
+            continue;
+        if (held)
+            sim_network_hold(w->network, (int)machine, i, w->events.now_us + us);
+        else
+            sim_network_block(w->network, (int)machine, i, true);
+        if (both && !held)
+            sim_network_block(w->network, i, (int)machine, true);
+    }
+    w->result->partitions++;
+    world_later(w, us, heal_links, 0);
+    struct sim_node *heir = &w->nodes[machine];
+    if (heir->node && world_chance(w, 0.4) && !w->options.without[SIM_CRASHES])
+        world_later(w, world_below(w, us), crash_heir, machine);
+}
+
 static void trouble_transfer(struct world *w)
 {
     struct sim_node *asked = world_chance(w, 0.7) ? world_leader(w) : world_random_node(w),
@@ -223,6 +294,8 @@ static void trouble_transfer(struct world *w)
     w->result->transfers++;
     (void)kith_node_change(asked->node, KITH_CHANGE_TRANSFER, world_chance(w, 0.3) ? 0 : to->id, NULL,
                            transferred, w);
+    if (world_chance(w, 0.35) && !w->options.without[SIM_PARTITIONS])
+        world_later(w, world_below(w, 5000), cut_heir, (uint64_t)to->machine);
     node_settle(asked);
 }
 
@@ -244,39 +317,49 @@ static void trouble_checkpoint(struct world *w)
 
 static const struct {
     enum sim_fault fault;
-    int weight;
+    unsigned weight;
     void (*begin)(struct world *w);
 } troubles[] = {
-    {SIM_CRASHES, 6, trouble_crash},
-    {SIM_STOPS, 2, trouble_stop},
-    {SIM_PARTITIONS, 3, trouble_partition},
-    {SIM_PARTITIONS, 2, trouble_cut},
-    {SIM_WEATHER, 3, trouble_weather},
-    {SIM_SLOW_LINKS, 1, trouble_slow_link},
-    {SIM_PAUSES, 2, trouble_pause},
-    {SIM_CLOCKS, 1, trouble_clock},
-    {SIM_SLOW_DISKS, 2, trouble_slow_disk},
-    {SIM_FULL_DISKS, 1, trouble_full_disk},
-    {SIM_FAILED_SYNCS, 1, trouble_failed_sync},
-    {SIM_MEMBERS, 2, trouble_members},
-    {SIM_TRANSFERS, 2, trouble_transfer},
-    {SIM_CHECKPOINTS, 2, trouble_checkpoint},
+    {SIM_CRASHES, 6, trouble_crash},        {SIM_STOPS, 2, trouble_stop},
+    {SIM_PARTITIONS, 3, trouble_partition}, {SIM_PARTITIONS, 2, trouble_cut},
+    {SIM_HOLDS, 3, trouble_hold},           {SIM_WEATHER, 3, trouble_weather},
+    {SIM_SLOW_LINKS, 1, trouble_slow_link}, {SIM_PAUSES, 2, trouble_pause},
+    {SIM_CLOCKS, 1, trouble_clock},         {SIM_SLOW_DISKS, 2, trouble_slow_disk},
+    {SIM_FULL_DISKS, 1, trouble_full_disk}, {SIM_FAILED_SYNCS, 1, trouble_failed_sync},
+    {SIM_MEMBERS, 2, trouble_members},      {SIM_MOVES, 1, trouble_move},
+    {SIM_TRANSFERS, 2, trouble_transfer},   {SIM_CHECKPOINTS, 2, trouble_checkpoint},
 };
 enum { TROUBLES = sizeof troubles / sizeof troubles[0] };
+static_assert((int)TROUBLES <= (int)SIM_TROUBLES, "a weight for each");
 
-static void next_trouble(struct world *w, uint64_t unused)
+/* A world in which everything happens all the time hides what takes a quiet moment between two troubles. So one in three
+ * has all of them; in the others each is left out, usual or frequent, and troubles and clients may be slow to come. */
+void faults_choose(struct world *w)
 {
-    int sum = 0, k = 0;
-    if (!w->trouble)
+    bool all = world_chance(w, 0.33);
+    for (int i = 0; i < TROUBLES; i++) {
+        uint64_t dice = world_below(w, 8);
+        unsigned factor = all || (dice > 2 && dice < 6) ? 1 : dice <= 2 ? 0 : 4;
+        w->weights[i] = w->options.without[troubles[i].fault] ? 0 : troubles[i].weight * factor;
+    }
+    w->pace_us = (uint64_t)700000 << (all ? 0 : world_below(w, 3));
+    w->think_us = !all && world_chance(w, 0.3) ? 300000 : 20000;
+}
+
+static void next_trouble(struct world *w, uint64_t round)
+{
+    uint64_t sum = 0;
+    int k = 0;
+    if (!w->trouble || round != w->round)
         return;
     for (int i = 0; i < TROUBLES; i++)
-        sum += troubles[i].weight;
-    int at = (int)world_below(w, (uint64_t)sum);
-    while (at >= troubles[k].weight)
-        at -= troubles[k++].weight;
-    if (!w->options.without[troubles[k].fault])
+        sum += w->weights[i];
+    uint64_t at = world_below(w, sum);
+    while (sum && at >= w->weights[k])
+        at -= w->weights[k++];
+    if (sum)
         troubles[k].begin(w);
-    world_later(w, 40000 + world_below(w, 700000), next_trouble, 0);
+    world_later(w, 40000 + world_below(w, w->pace_us), next_trouble, round);
 }
 
 /* Crashes at a write, and nodes that gave up, need someone to start them again. */
@@ -295,8 +378,13 @@ static void tend(struct world *w, uint64_t unused)
 void faults_start(struct world *w)
 {
     w->calm = (struct sim_weather){.delay_us = 400};
-    world_later(w, 300000, next_trouble, 0);
     world_later(w, 2000000, tend, 0);
+}
+
+void faults_begin(struct world *w)
+{
+    w->trouble = true;
+    world_later(w, 100000 + world_below(w, 200000), next_trouble, ++w->round);
 }
 
 void faults_end(struct world *w)

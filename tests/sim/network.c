@@ -7,7 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANE_BYTES = 2 << 20, BACK_US = 20000, LANES = 2 };
+enum {
+    LANE_BYTES = 2 << 20,
+    BACK_US = 20000,
+    LANES = 2,
+    LARGE_BYTES = 8 << 10 /* frames of which a part is heard of first, now and then */
+};
 
 struct lane {
     uint64_t epoch, last_arrival_us, back_us; /* back: when the connection is there again */
@@ -18,6 +23,7 @@ struct lane {
 struct way {
     struct lane lanes[LANES];
     bool blocked;
+    uint64_t held_until_us;
     uint64_t extra_us, sent_bytes, received_bytes, dropped;
     uint64_t heard_us; /* by the receiver; 0: never */
 };
@@ -26,6 +32,7 @@ struct machine {
     struct sim_network *network;
     int number;
     uint64_t id; /* 0: nobody is there */
+    bool moved;  /* it has its other address */
 };
 
 struct sim_network {
@@ -41,17 +48,25 @@ struct packet {
     struct sim_event event;
     struct sim_network *network;
     int from, to, lane;
-    uint64_t from_id, to_id, epoch;
+    uint64_t from_id, to_id, epoch, sent_us;
     bool counted; /* in queued_bytes */
     size_t length;
     char *bytes;
 };
 
-static const char *const addresses[SIM_MACHINES + 1] = {"", "n1", "n2", "n3", "n4", "n5", "n6", "n7"};
+static const char *const addresses[2][SIM_MACHINES + 1] = {
+    {"", "n1", "n2", "n3", "n4", "n5", "n6", "n7"},
+    {"", "m1", "m2", "m3", "m4", "m5", "m6", "m7"},
+};
 
-const char *sim_network_address(int machine)
+const char *sim_network_address(const struct sim_network *n, int machine)
 {
-    return addresses[machine];
+    return addresses[n->machines[machine].moved][machine];
+}
+
+void sim_network_move(struct sim_network *n, int machine)
+{
+    n->machines[machine].moved = !n->machines[machine].moved;
 }
 
 static bool chance(struct sim_network *n, double p)
@@ -84,25 +99,64 @@ static void leave_queue(struct packet *p)
     }
 }
 
+static bool passes(const struct packet *p)
+{
+    const struct sim_network *n = p->network;
+    const struct way *way = &n->ways[p->from][p->to];
+    return p->epoch == way->lanes[p->lane].epoch && !way->blocked && n->machines[p->from].id == p->from_id &&
+           n->machines[p->to].id == p->to_id;
+}
+
 static void arrive(struct sim_event *event)
 {
     struct packet *p = (struct packet *)event;
     struct sim_network *n = p->network;
     struct way *way = &n->ways[p->from][p->to];
+    if (way->held_until_us > event->at_us) {
+        n->figures.held++;
+        sim_events_add(n->options.events, event, way->held_until_us - event->at_us);
+        return;
+    }
     leave_queue(p);
-    bool passes = p->epoch == way->lanes[p->lane].epoch && !way->blocked &&
-                  n->machines[p->from].id == p->from_id && n->machines[p->to].id == p->to_id;
-    if (passes) {
+    if (passes(p)) {
         unsigned char kind = p->length ? (unsigned char)p->bytes[0] : 0;
         n->figures.delivered++;
         n->figures.by_kind[kind & 31]++;
         way->received_bytes += p->length;
         way->heard_us = event->at_us;
-        n->options.deliver(n->options.context, p->to, p->from_id, addresses[p->from],
+        n->options.deliver(n->options.context, p->to, p->from_id, sim_network_address(n, p->from), p->sent_us,
                            kith_slice(p->bytes, p->length));
     } else
         n->figures.lost++;
     packet_free(event);
+}
+
+/* A part of a frame that is still on its way. */
+static void arrive_in_part(struct sim_event *event)
+{
+    struct packet *p = (struct packet *)event;
+    struct sim_network *n = p->network;
+    if (passes(p) && n->ways[p->from][p->to].held_until_us <= event->at_us) {
+        n->figures.parts++;
+        n->options.heard(n->options.context, p->to, p->from_id);
+    }
+    packet_free(event);
+}
+
+static void send_part(struct packet *whole, uint64_t in_us)
+{
+    struct sim_network *n = whole->network;
+    if (whole->length < LARGE_BYTES || whole->lane != KITH_LANE_MESSAGES || !n->options.heard ||
+        !chance(n, 0.25))
+        return;
+    struct packet *p = malloc(sizeof *p);
+    if (!p)
+        abort();
+    *p = *whole;
+    p->event = (struct sim_event){.run = arrive_in_part, .drop = packet_free};
+    p->bytes = NULL;
+    p->counted = false;
+    sim_events_add(n->options.events, &p->event, kith_rng_below(&n->rng, in_us + 1));
 }
 
 static uint64_t arrival_us(struct sim_network *n, const struct way *way, struct lane *lane, bool hardy)
@@ -142,19 +196,24 @@ static void launch(struct sim_network *n, int from, int to, int lane_number, str
                          n->machines[from].id,
                          n->machines[to].id,
                          lane->epoch,
+                         n->options.events->now_us,
                          counted,
                          frame.length,
                          p->bytes};
     if (counted)
         lane->queued_bytes += frame.length;
     uint64_t at = arrival_us(n, way, lane, is_hardy(frame.length ? (unsigned char)frame.data[0] : 0));
+    send_part(p, at - n->options.events->now_us);
     sim_events_add(n->options.events, &p->event, at - n->options.events->now_us);
 }
 
-static int find_machine(const char *address)
+static int find_machine(const struct sim_network *n, int from, uint64_t peer, const char *address)
 {
     for (int i = 1; i <= SIM_MACHINES; i++)
-        if (address && strcmp(address, addresses[i]) == 0)
+        if (peer && n->machines[i].id == peer && n->ways[i][from].heard_us)
+            return i;
+    for (int i = 1; i <= SIM_MACHINES; i++)
+        if (address && strcmp(address, sim_network_address(n, i)) == 0)
             return i;
     return 0;
 }
@@ -197,7 +256,7 @@ static void transport_send(void *context, uint64_t peer, const char *address, en
                            struct kith_buf *frame)
 {
     struct machine *m = context;
-    int to = find_machine(address);
+    int to = find_machine(m->network, m->number, peer, address);
     if (!frame->failed && to != m->number)
         try_send(m->network, m->number, peer, to, (int)lane, kith_buf_slice(frame));
     kith_buf_fini(frame);
@@ -283,7 +342,7 @@ static void break_way(struct sim_network *n, int from, int to, uint64_t back_us)
     }
 }
 
-void sim_network_break(struct sim_network *n, int a, int b)
+static void break_both(struct sim_network *n, int a, int b)
 {
     uint64_t in_us = 1000 + kith_rng_below(&n->rng, BACK_US), back_us = n->options.events->now_us + in_us;
     break_way(n, a, b, back_us);
@@ -296,14 +355,72 @@ void sim_network_break(struct sim_network *n, int a, int b)
     sim_events_add(n->options.events, &back->event, in_us);
 }
 
-void sim_network_set_node(struct sim_network *n, int machine, uint64_t id)
+/* The end of a connection is on its way like any frame. */
+struct ending {
+    struct sim_event event;
+    struct sim_network *network;
+    int from, to;
+    uint64_t peer;
+};
+
+static void ending_free(struct sim_event *event)
 {
-    n->machines[machine].id = id;
+    free(event);
+}
+
+static void ending_arrive(struct sim_event *event)
+{
+    struct ending *e = (struct ending *)event;
+    struct sim_network *n = e->network;
+    const struct way *way = &n->ways[e->from][e->to];
+    if (!way->blocked && way->held_until_us <= event->at_us && n->machines[e->to].id) {
+        n->figures.ended++;
+        n->options.lost(n->options.context, e->to, e->peer);
+    }
+    free(event);
+}
+
+static void tell_end(struct sim_network *n, int from, int to, uint64_t peer)
+{
+    if (!n->options.lost || !peer || !n->machines[to].id)
+        return;
+    struct ending *e = calloc(1, sizeof *e);
+    if (!e)
+        abort();
+    *e = (struct ending){{.run = ending_arrive, .drop = ending_free}, n, from, to, peer};
+    sim_events_add(n->options.events, &e->event,
+                   n->ways[from][to].extra_us + kith_rng_below(&n->rng, n->weather.delay_us + 1));
+}
+
+void sim_network_break(struct sim_network *n, int a, int b)
+{
+    tell_end(n, a, b, n->machines[a].id);
+    tell_end(n, b, a, n->machines[b].id);
+    break_both(n, a, b);
+}
+
+static void forget_ways(struct sim_network *n, int machine)
+{
     for (int i = 1; i <= SIM_MACHINES; i++) {
         n->ways[i][machine].heard_us = n->ways[machine][i].heard_us = 0;
         if (i != machine && n->machines[i].id)
-            sim_network_break(n, machine, i);
+            break_both(n, machine, i);
     }
+}
+
+void sim_network_set_node(struct sim_network *n, int machine, uint64_t id)
+{
+    n->machines[machine].id = id;
+    forget_ways(n, machine);
+}
+
+void sim_network_end_node(struct sim_network *n, int machine, bool told)
+{
+    uint64_t id = n->machines[machine].id;
+    for (int i = 1; i <= SIM_MACHINES && told; i++)
+        if (i != machine)
+            tell_end(n, machine, i, id);
+    sim_network_set_node(n, machine, 0);
 }
 
 void sim_network_set_weather(struct sim_network *n, const struct sim_weather *weather)
@@ -319,6 +436,12 @@ void sim_network_block(struct sim_network *n, int from, int to, bool blocked)
 bool sim_network_is_blocked(const struct sim_network *n, int from, int to)
 {
     return n->ways[from][to].blocked;
+}
+
+void sim_network_hold(struct sim_network *n, int from, int to, uint64_t until_us)
+{
+    if (n->ways[from][to].held_until_us < until_us)
+        n->ways[from][to].held_until_us = until_us;
 }
 
 void sim_network_slow(struct sim_network *n, int from, int to, uint64_t extra_us)

@@ -19,7 +19,8 @@ struct ear {
     int wakes;
 };
 
-static void hear(void *context, int machine, uint64_t peer, const char *address, struct kith_slice frame)
+static void hear(void *context, int machine, uint64_t peer, const char *address, uint64_t sent_us,
+                 struct kith_slice frame)
 {
     struct ear *ear = context;
     assert_int_equal(machine, 2);
@@ -37,7 +38,7 @@ static void note_wake(void *context, int machine)
 static struct ear *listen(const struct sim_weather *weather)
 {
     struct ear *ear = calloc(1, sizeof *ear);
-    struct sim_network_options options = {&ear->events, 7, ear, hear, note_wake};
+    struct sim_network_options options = {&ear->events, 7, ear, hear, note_wake, NULL, NULL};
     ear->network = sim_network_open(&options);
     sim_network_set_node(ear->network, 1, 101);
     sim_network_set_node(ear->network, 2, 102);

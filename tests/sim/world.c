@@ -15,16 +15,21 @@
 #include <stdlib.h>
 
 const char *const sim_fault_names[SIM_FAULTS] = {
-    [SIM_CRASHES] = "crashes",         [SIM_STOPS] = "stops",
-    [SIM_PARTITIONS] = "partitions",   [SIM_WEATHER] = "weather",
-    [SIM_SLOW_LINKS] = "slow-links",   [SIM_PAUSES] = "pauses",
-    [SIM_CLOCKS] = "clocks",           [SIM_SLOW_DISKS] = "slow-disks",
-    [SIM_FULL_DISKS] = "full-disks",   [SIM_FAILED_SYNCS] = "failed-syncs",
-    [SIM_MEMBERS] = "members",         [SIM_TRANSFERS] = "transfers",
-    [SIM_CHECKPOINTS] = "checkpoints", [SIM_VECTORS] = "vectors",
+    [SIM_CRASHES] = "crashes",       [SIM_STOPS] = "stops",           [SIM_PARTITIONS] = "partitions",
+    [SIM_HOLDS] = "holds",           [SIM_MOVES] = "moves",           [SIM_WEATHER] = "weather",
+    [SIM_SLOW_LINKS] = "slow-links", [SIM_PAUSES] = "pauses",         [SIM_CLOCKS] = "clocks",
+    [SIM_SLOW_DISKS] = "slow-disks", [SIM_FULL_DISKS] = "full-disks", [SIM_FAILED_SYNCS] = "failed-syncs",
+    [SIM_MEMBERS] = "members",       [SIM_TRANSFERS] = "transfers",   [SIM_CHECKPOINTS] = "checkpoints",
+    [SIM_VECTORS] = "vectors",
 };
 
-enum { WALL_BEGIN_MS = 1000000000, SETTLE_US = 5000000, PROGRESS_US = 2000000, FINAL_US = 40000000 };
+enum {
+    WALL_BEGIN_MS = 1000000000,
+    SETTLE_US = 5000000,
+    PROGRESS_US = 2000000,
+    FINAL_US = 40000000,
+    LOOK_US = 10000
+};
 
 /* --- dice, traces, findings --- */
 
@@ -135,7 +140,7 @@ static void look_after(struct sim_node *n);
 static void plan_threads(struct sim_node *n)
 {
     plan(n, SIM_LOG, log_delay_us(n));
-    plan(n, SIM_KEEPER, 50 + world_below(n->world, 2000));
+    plan(n, SIM_KEEPER, 50 + world_below(n->world, n->disk_us < 5000 ? 2000 : n->disk_us / 2));
 }
 
 static void take_turn(struct sim_node *n, enum sim_part part)
@@ -266,7 +271,7 @@ struct held {
     struct sim_event event;
     struct sim_node *node;
     uint32_t life;
-    uint64_t peer;
+    uint64_t peer, sent_us;
     const char *address;
     struct kith_buf frame;
 };
@@ -277,13 +282,15 @@ static void drop_held(struct sim_event *event)
     free(event);
 }
 
-static void receive(struct sim_node *n, uint64_t peer, const char *address, struct kith_slice frame)
+static void receive(struct sim_node *n, uint64_t peer, const char *address, uint64_t sent_us,
+                    struct kith_slice frame)
 {
     struct world *w = n->world;
     const struct kith_hash_seed seed = {peer, n->id};
     world_mix(w, kith_hash(seed, frame.data, frame.length));
     world_trace(w, 2, "node %d <- %s: frame of kind %d, %zu bytes", n->machine, address,
                 frame.length ? frame.data[0] : -1, frame.length);
+    claims_note(n, peer, sent_us, frame);
     int status = kith_node_receive(n->node, peer, address, frame);
     if (status == KITH_ECORRUPT || status == KITH_EVERSION)
         world_fail(w, "node %d refuses a frame of kind %d from %s: %s", n->machine,
@@ -294,26 +301,28 @@ static void receive(struct sim_node *n, uint64_t peer, const char *address, stru
 
 static void run_held(struct sim_event *event);
 
-static void hold(struct sim_node *n, uint64_t peer, const char *address, struct kith_slice frame)
+static void hold(struct sim_node *n, uint64_t peer, const char *address, uint64_t sent_us,
+                 struct kith_slice frame)
 {
     struct held *held = calloc(1, sizeof *held);
     if (!held)
         abort();
-    *held = (struct held){{.run = run_held, .drop = drop_held}, n, n->life, peer, address, {0}};
+    *held = (struct held){{.run = run_held, .drop = drop_held}, n, n->life, peer, sent_us, address, {0}};
     kith_buf_append(&held->frame, frame.data, frame.length);
     sim_events_add(&n->world->events, &held->event, n->paused_until_us - n->world->events.now_us);
 }
 
-static void deliver(void *context, int machine, uint64_t peer, const char *address, struct kith_slice frame)
+static void deliver(void *context, int machine, uint64_t peer, const char *address, uint64_t sent_us,
+                    struct kith_slice frame)
 {
     struct world *w = context;
     struct sim_node *n = &w->nodes[machine];
     if (!n->node || n->dying)
         return;
     if (n->paused_until_us > w->events.now_us)
-        hold(n, peer, address, frame);
+        hold(n, peer, address, sent_us, frame);
     else
-        receive(n, peer, address, frame);
+        receive(n, peer, address, sent_us, frame);
 }
 
 static void run_held(struct sim_event *event)
@@ -321,7 +330,7 @@ static void run_held(struct sim_event *event)
     struct held *held = (struct held *)event;
     struct sim_node *n = held->node;
     if (n->node && n->life == held->life)
-        deliver(n->world, n->machine, held->peer, held->address, kith_buf_slice(&held->frame));
+        deliver(n->world, n->machine, held->peer, held->address, held->sent_us, kith_buf_slice(&held->frame));
     drop_held(event);
 }
 
@@ -331,6 +340,27 @@ static void wake_node(void *context, int machine)
     struct sim_node *n = &w->nodes[machine];
     if (n->node && !n->dying)
         plan(n, SIM_POLL, 10);
+}
+
+static void heard(void *context, int machine, uint64_t peer)
+{
+    struct world *w = context;
+    struct sim_node *n = &w->nodes[machine];
+    if (!node_is_up(n))
+        return;
+    kith_node_heard(n->node, peer);
+    node_settle(n);
+}
+
+static void lost(void *context, int machine, uint64_t peer)
+{
+    struct world *w = context;
+    struct sim_node *n = &w->nodes[machine];
+    if (!node_is_up(n))
+        return;
+    world_trace(w, 2, "node %d has lost its connection to %016" PRIx64, machine, peer);
+    kith_node_lost(n->node, peer);
+    node_settle(n);
 }
 
 /* --- life and death --- */
@@ -356,6 +386,7 @@ static void wake(void *context)
 static struct kith_node_options options_of(struct sim_node *n)
 {
     struct world *w = n->world;
+    bool small = !w->options.without[SIM_CHECKPOINTS];
     return (struct kith_node_options){
         .dir = "/d",
         .durability = KITH_DURABILITY_ALWAYS,
@@ -363,10 +394,12 @@ static struct kith_node_options options_of(struct sim_node *n)
         .wake = wake,
         .wake_context = n,
         .segment_bytes = w->segment_bytes,
-        .checkpoint_log_bytes = w->checkpoint_log_bytes,
-        .keep_log_bytes = w->keep_log_bytes,
+        .checkpoint_log_bytes = small ? (uint64_t)(24 << 10) << world_below(w, 6) : UINT64_MAX,
+        .keep_log_bytes = !small                 ? 0
+                          : world_chance(w, 0.2) ? 1
+                                                 : (uint64_t)(8 << 10) << world_below(w, 8),
         .no_final_checkpoint = world_chance(w, 0.5) || w->options.without[SIM_CHECKPOINTS],
-        .address = sim_network_address(n->machine),
+        .address = sim_network_address(w->network, n->machine),
         .join_group = n->founded ? 0 : w->group_id,
         .transport = sim_network_transport(w->network, n->machine),
         .leader_wait_ms = 1500,
@@ -408,7 +441,7 @@ bool node_start(struct sim_node *n)
     struct kith_node_options options = options_of(n);
     n->life++;
     n->unhealthy = false;
-    n->term = n->commit_index = n->streams = 0;
+    n->term = n->commit_index = n->streams = n->near_count = n->arrival_count = 0;
     if (!engine_open(&n->engine, w, n->machine, kith_rng_next(&w->rng), &options.machine))
         abort();
     int status = kith_node_open(&n->node, &options, &error);
@@ -424,6 +457,7 @@ bool node_start(struct sim_node *n)
     w->result->restarts++;
     world_trace(w, 1, "node %d (%016" PRIx64 ") starts, %" PRIu64 " entries applied", n->machine, n->id,
                 n->engine.count);
+    claims_check_start(n);
     plan(n, SIM_POLL, 10);
     node_settle(n);
     return n->node != NULL;
@@ -442,7 +476,7 @@ void node_crash(struct sim_node *n, enum sim_disk_crash how)
     n->dying = true;
     w->result->crashes++;
     sim_disk_kill(n->disk);
-    sim_network_set_node(w->network, n->machine, 0);
+    sim_network_end_node(w->network, n->machine, how == SIM_DISK_KEEPS);
     (void)kith_node_close(n->node); /* it cannot save anything any more */
     forget_engine(n);
     clients_node_gone(n);
@@ -457,7 +491,7 @@ void node_stop(struct sim_node *n)
         return;
     world_trace(w, 1, "node %d is stopped", n->machine);
     int status = kith_node_close(n->node);
-    sim_network_set_node(w->network, n->machine, 0);
+    sim_network_end_node(w->network, n->machine, true);
     if (status != KITH_OK)
         world_trace(w, 1, "node %d: %s", n->machine, kith_status_text(status));
     n->dying = true;
@@ -473,7 +507,7 @@ void node_wipe(struct sim_node *n)
     sim_disk_close(n->disk);
     n->disk = sim_disk_open(kith_rng_next(&n->world->rng));
     n->founded = false;
-    n->id = 0;
+    n->id = n->acked_term = n->acked_index = n->led_term = 0;
 }
 
 /* --- one run --- */
@@ -492,14 +526,13 @@ static void log_line(void *arg, enum kith_log_level level, const char *line)
 
 static void open_world(struct world *w)
 {
-    static const int sizes[] = {1, 3, 3, 3, 3, 3, 3, 5, 5, 5};
+    static const int sizes[] = {1, 2, 2, 3, 3, 3, 3, 4, 5, 5};
     kith_rng_seed(&w->rng, w->options.seed);
     w->count = w->options.nodes ? w->options.nodes : sizes[world_below(w, 10)];
-    bool small = !w->options.without[SIM_CHECKPOINTS];
-    w->segment_bytes = (uint64_t)(16 << 10) << world_below(w, 4);
-    w->checkpoint_log_bytes = small ? (uint64_t)(48 << 10) << world_below(w, 5) : UINT64_MAX;
-    w->keep_log_bytes = small ? (uint64_t)(8 << 10) << world_below(w, 6) : 0;
-    struct sim_network_options network = {&w->events, kith_rng_next(&w->rng), w, deliver, wake_node};
+    w->segment_bytes = (uint64_t)(8 << 10) << world_below(w, 5);
+    faults_choose(w);
+    struct sim_network_options network = {&w->events, kith_rng_next(&w->rng), w, deliver, wake_node, heard,
+                                          lost};
     w->network = sim_network_open(&network);
     w->canon = canon_open();
     for (int i = 1; i <= SIM_MACHINES; i++) {
@@ -552,6 +585,49 @@ static const char *describe(struct world *w)
     return text;
 }
 
+/* All members have all that anybody had when it was mended; clients go on meanwhile. */
+static bool is_at_rest(struct world *w)
+{
+    if (w->events.now_us < w->rest_due_us)
+        return false;
+    w->rest_due_us = w->events.now_us + LOOK_US;
+    if (!admin_is_done(w))
+        return false;
+    for (int i = 1; i <= SIM_MACHINES; i++)
+        if (w->admin.wanted[i] && (!node_is_up(&w->nodes[i]) || w->nodes[i].engine.count < w->rest_count))
+            return false;
+    return true;
+}
+
+static void come_to_rest(struct world *w)
+{
+    w->rest_count = canon_count(w->canon);
+    run_until(w, w->events.now_us + FINAL_US, is_at_rest);
+    w->rest_due_us = 0;
+    if (!world_has_failed(w) && !is_at_rest(w))
+        world_fail(w, "the mended group does not come to rest at %" PRIu64 " entries%s: %s", w->rest_count,
+                   admin_is_done(w) ? "" : " (members)", describe(w));
+    w->result->rests++;
+}
+
+/* Troubles in rounds, and the peace after each: what is stuck then would be so for ever. */
+static void live_through_troubles(struct world *w, uint64_t left_us)
+{
+    bool whole = world_chance(w, 0.3);
+    faults_start(w);
+    while (left_us && !world_has_failed(w)) {
+        uint64_t us = whole ? left_us : 500000 + world_below(w, 4000000);
+        if (us > left_us)
+            us = left_us;
+        left_us -= us;
+        faults_begin(w);
+        run_until(w, w->events.now_us + us, NULL);
+        faults_end(w);
+        if (left_us)
+            come_to_rest(w);
+    }
+}
+
 static void check_end(struct world *w)
 {
     struct sim_node *first = NULL;
@@ -586,6 +662,9 @@ static void close_world(struct world *w)
     w->result->applied = canon_count(w->canon);
     w->result->virtual_ms = w->events.now_us / 1000;
     w->result->events = w->events.ran;
+    w->result->held = f->held;
+    w->result->parts = f->parts;
+    w->result->ended = f->ended;
     w->stopped = true;
     for (int i = 1; i <= SIM_MACHINES; i++) {
         struct sim_node *n = &w->nodes[i];
@@ -604,6 +683,7 @@ static void close_world(struct world *w)
     sim_network_close(w->network);
     clients_free(w);
     canon_close(w->canon);
+    kith_frame_room_close(&w->room);
 }
 
 bool sim_run(const struct sim_options *options, struct sim_result *result)
@@ -630,18 +710,14 @@ bool sim_run(const struct sim_options *options, struct sim_result *result)
         if (!world_has_failed(w) && !admin_is_done(w))
             world_fail(w, "the group of %d could not be formed: %s", w->count, describe(w));
     }
-    w->trouble_from_us = w->events.now_us;
-    w->trouble_to_us = w->trouble_from_us + (options->seconds ? options->seconds : 12) * 1000000;
-    w->trouble = true;
     for (int i = 1; i <= SIM_MACHINES; i++)
         if (options->control == SIM_CONTROL_STATE_NOT_SYNCED ||
             options->control == SIM_CONTROL_LOG_NOT_SYNCED)
             sim_disk_lie(w->nodes[i].disk,
                          options->control == SIM_CONTROL_STATE_NOT_SYNCED ? "state-" : "log-");
+    claims_start(w);
     clients_start(w);
-    faults_start(w);
-    run_until(w, w->trouble_to_us, NULL);
-    faults_end(w);
+    live_through_troubles(w, (options->seconds ? options->seconds : 12) * 1000000);
     run_until(w, w->events.now_us + SETTLE_US, NULL);
     check_end(w);
     clients_check(w);

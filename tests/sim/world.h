@@ -5,6 +5,7 @@
  *     machine.c  the engine behind each node, and what all nodes must agree about
  *     clients.c  operations, their histories, and whether they can be explained
  *     admin.c    who is to be a member, and changes towards it
+ *     claims.c   what nodes have told others and their clients, and must keep to
  *     faults.c   what goes wrong, and when it ends */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
@@ -23,6 +24,7 @@ enum sim_fault {
     SIM_CRASHES,    /* kill -9 and power cuts, also of all at once, at a random write or between events */
     SIM_STOPS,      /* orderly stops and restarts */
     SIM_PARTITIONS, /* of both directions or one */
+    SIM_HOLDS,      /* ways that keep what is sent, and deliver it all in the end */
     SIM_WEATHER,    /* messages lost, doubled, late, out of order; connections that break */
     SIM_SLOW_LINKS,
     SIM_PAUSES, /* nothing of a node moves for a while, as with SIGSTOP */
@@ -31,6 +33,7 @@ enum sim_fault {
     SIM_FULL_DISKS,
     SIM_FAILED_SYNCS,
     SIM_MEMBERS, /* nodes join, are removed and come back with an empty disk */
+    SIM_MOVES,   /* a node starts again at another address */
     SIM_TRANSFERS,
     SIM_CHECKPOINTS, /* small logs: checkpoints and streams all the time */
     SIM_VECTORS,
@@ -60,6 +63,7 @@ struct sim_options {
 struct sim_result {
     uint64_t hash; /* of everything that happened, in order */
     uint64_t virtual_ms, events, operations, reads, unknown, refused, keys, undecided, steps;
+    uint64_t near, near_ms, rests, held, parts, ended, moves;
     uint64_t applied, crashes, restarts, partitions, pauses, members, transfers, checkpoints, streams, full,
         failed_syncs, weathers, jumps, slow, elections;
     uint64_t frames, syncs;
@@ -73,11 +77,16 @@ bool sim_run(const struct sim_options *options, struct sim_result *result);
 /* --- shared by the files of the world --- */
 
 enum sim_part { SIM_POLL, SIM_LOG, SIM_KEEPER, SIM_PARTS };
-enum { SIM_CLIENTS = 6, SIM_TERMS = 1 << 14 };
+enum { SIM_CLIENTS = 6, SIM_TERMS = 1 << 14, SIM_TROUBLES = 24, SIM_ARRIVALS = 64, SIM_MARKS = 4096 };
 
 struct world;
 struct sim_history;
 struct sim_canon;
+
+/* When a message came, and how long it was on its way. */
+struct sim_arrival {
+    uint64_t at_us, way_us;
+};
 
 /* The engine of one life of a node, with the sum of what was applied in front of its checkpoints. */
 struct sim_engine {
@@ -107,8 +116,11 @@ struct sim_node {
     int64_t wall_offset_ms;
     uint64_t term, commit_index, streams;
     enum kith_core_role role;
-    uint64_t options_seed;
-    char address[8];
+    /* claims.c */
+    uint64_t acked_term, acked_index, led_term;
+    uint64_t near_count; /* entries that a near read has seen in this life */
+    struct sim_arrival arrivals[SIM_ARRIVALS];
+    uint64_t arrival_count;
 };
 
 /* What the group is to look like. */
@@ -132,8 +144,14 @@ struct world {
     int count; /* nodes that are to be voters when all is calm */
     uint64_t group_id;
     uint64_t leader_of[SIM_TERMS];
-    uint64_t trouble_from_us, trouble_to_us, end_us;
-    uint64_t segment_bytes, checkpoint_log_bytes, keep_log_bytes;
+    uint64_t segment_bytes;
+    uint64_t think_us;                /* of a client between two questions, at most */
+    uint64_t pace_us;                 /* between two troubles, at most */
+    unsigned weights[SIM_TROUBLES];   /* of troubles, in this world */
+    uint64_t round;                   /* of troubles */
+    uint64_t rest_count, rest_due_us; /* entries that all are to have; when to look next */
+    uint64_t marks[SIM_MARKS];        /* entries applied anywhere, each MARK_US */
+    struct kith_frame_room room;
     bool trouble; /* faults may happen */
     bool healed;  /* all is well again, for good */
     bool stopped; /* clients and checks of progress have ended */
@@ -171,6 +189,15 @@ bool engine_open(struct sim_engine *e, struct world *w, int machine, uint64_t se
                  struct kith_node_machine *out);
 void engine_close(struct sim_engine *e);
 
+/* claims.c */
+void claims_start(struct world *w);
+/* A frame that the node has received. */
+void claims_note(struct sim_node *n, uint64_t peer, uint64_t sent_us, struct kith_slice frame);
+/* It was opened: does it still have what it acknowledged? */
+void claims_check_start(struct sim_node *n);
+/* A read of the node's own state, as READONLY MAXLAG has it: is it as old as the node says, or younger? */
+void claims_read_near(struct sim_node *n);
+
 /* clients.c */
 void clients_start(struct world *w);
 bool clients_are_idle(struct world *w);     /* none of them waits for an answer */
@@ -184,7 +211,9 @@ bool admin_is_done(struct world *w); /* the members are those wanted */
 void admin_shuffle(struct world *w); /* wants another member, or one less */
 
 /* faults.c */
-void faults_start(struct world *w);
+void faults_choose(struct world *w); /* what goes wrong in this world, and how much of it */
+void faults_start(struct world *w);  /* once */
+void faults_begin(struct world *w);  /* a round of troubles */
 void faults_end(struct world *w);
 
 #endif

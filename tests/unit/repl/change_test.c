@@ -308,6 +308,24 @@ static void a_node_tells_the_group_its_new_address(void **state)
     group_close(&g);
 }
 
+/* The leader has moved, too: neither has the other's address. Found by the simulator: seed 106. */
+static void a_third_member_tells_the_leader_where_one_has_moved_to(void **state)
+{
+    struct group g = {0};
+    struct kith_node_member list[8];
+    grow(&g, 3);
+    group_stop(&g, 1);
+    g.cut[0][1] = g.cut[1][0] = true;
+    group_run(&g, 10);
+    group_start(&g, 1, 0);
+    snprintf(g.member[1].address, sizeof g.member[1].address, "moved:1"); /* borrowed by the node */
+    group_run(&g, 3000);
+    assert_int_equal(group_leader(&g), 0);
+    assert_int_equal(kith_node_get_members(g.member[0].node, list, 8), 3);
+    assert_string_equal(list[1].address, "moved:1");
+    group_close(&g);
+}
+
 static void members_tell_each_other_where_clients_reach_them(void **state)
 {
     struct group g = {.options = {.client_address = "client:1", .version = "1.2.3"}};
@@ -380,6 +398,7 @@ int main(void)
         cmocka_unit_test(a_change_that_would_cost_the_majority_is_refused),
         cmocka_unit_test(a_node_that_wants_a_vote_asks_for_it_and_a_demoted_one_does_not),
         cmocka_unit_test(a_node_tells_the_group_its_new_address),
+        cmocka_unit_test(a_third_member_tells_the_leader_where_one_has_moved_to),
         cmocka_unit_test(members_tell_each_other_where_clients_reach_them),
         cmocka_unit_test(many_changes_at_once_come_about_one_after_the_other),
         cmocka_unit_test(what_waits_at_the_end_is_answered),
