@@ -122,6 +122,20 @@ uint64_t kith_engine_links_unsaved(const struct kith_engine *engine, bool *pendi
 /* How long (ms) writers should be held back because an unlinked tail is past its bound; 0: not at all. */
 unsigned kith_engine_back_pressure_ms(const struct kith_engine *engine);
 
+/* Figures for graphs. */
+struct kith_engine_counts {
+    uint64_t hits, misses, expired; /* keys, since the open */
+    uint64_t vector_sets, vector_elements, vector_bytes;
+    uint64_t vectors_unlinked, vectors_deleted; /* deleted: not yet repaired around */
+    uint64_t vector_sets_pending, vector_sets_crowded;
+    uint64_t vector_tasks;  /* running */
+    uint64_t links_unsaved; /* since the last checkpoint began */
+    unsigned writers_held_ms;
+};
+void kith_engine_get_counts(const struct kith_engine *engine, struct kith_engine_counts *out);
+/* Of database `db`; false: there is none of this number. */
+bool kith_engine_get_keys(const struct kith_engine *engine, uint32_t db, size_t *keys, size_t *expiring);
+
 /* Figures for INFO: appends "# Keyspace", "# Vectors" and the engine's lines of "# Stats". */
 void kith_engine_info(struct kith_engine *engine, const char *section, struct kith_buf *out);
 

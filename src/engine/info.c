@@ -53,6 +53,35 @@ static void vectors_section(const struct kith_engine *engine, struct kith_buf *o
     kith_vset_append_lines(engine, SET_LINES, out);
 }
 
+void kith_engine_get_counts(const struct kith_engine *engine, struct kith_engine_counts *out)
+{
+    const struct kith_vset_totals *totals = kith_vset_get_totals(engine);
+    *out = (struct kith_engine_counts){
+        .hits = engine->hit_count,
+        .misses = engine->miss_count,
+        .expired = engine->expired_count,
+        .vector_sets = totals->sets,
+        .vector_elements = totals->elements,
+        .vector_bytes = totals->bytes,
+        .vectors_unlinked = totals->unlinked,
+        .vectors_deleted = totals->deleted,
+        .vector_sets_pending = totals->pending,
+        .vector_sets_crowded = totals->crowded,
+        .vector_tasks = engine->background.busy_count,
+        .links_unsaved = engine->background.links_unsaved,
+        .writers_held_ms = kith_engine_back_pressure_ms(engine),
+    };
+}
+
+bool kith_engine_get_keys(const struct kith_engine *engine, uint32_t db, size_t *keys, size_t *expiring)
+{
+    if (db >= engine->db_count)
+        return false;
+    *keys = kith_db_count(&engine->dbs[db]);
+    *expiring = kith_db_expiry_count(&engine->dbs[db]);
+    return true;
+}
+
 void kith_engine_info(struct kith_engine *engine, const char *section, struct kith_buf *out)
 {
     if (wants(section, "stats"))

@@ -5,9 +5,9 @@
 
 #include "base/log.h"
 #include "base/os.h"
+#include "net/listen.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -410,20 +410,6 @@ void connection_address(const struct kith_connection *connection, bool peer, cha
     }
 }
 
-static bool peer_is_loopback(const struct kith_connection *connection)
-{
-    struct sockaddr_storage address;
-    int length = sizeof address;
-    if (connection->flags & CONNECTION_PIPE)
-        return true;
-    if (uv_tcp_getpeername(&connection->tcp, (struct sockaddr *)&address, &length) != 0)
-        return false;
-    if (address.ss_family == AF_INET)
-        return ntohl(((struct sockaddr_in *)&address)->sin_addr.s_addr) >> 24 == 127;
-    const struct in6_addr *v6 = &((struct sockaddr_in6 *)&address)->sin6_addr;
-    return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
-}
-
 static void refuse(struct kith_connection *connection, const char *text)
 {
     uv_buf_t line = uv_buf_init((char *)(uintptr_t)text, (unsigned)strlen(text));
@@ -471,7 +457,7 @@ static int open_handle(struct kith_connection *connection, uv_stream_t *listener
 static void admit(struct kith_connection *connection)
 {
     struct kith_server *server = connection->server;
-    if (peer_is_loopback(connection))
+    if ((connection->flags & CONNECTION_PIPE) || listen_peer_is_loopback(&connection->tcp))
         connection->flags |= CONNECTION_LOCAL;
     if (!may_stay(connection))
         return;

@@ -146,6 +146,8 @@ struct kith_server {
     struct kith_connection *dirty, *resumed;
     struct kith_connection *later; /* resumed in the next pass */
     uint64_t pass;                 /* counts them */
+    uint64_t pass_ns,
+        pass_idle_ns; /* when the last one ended, and what the loop had slept by then; 0: none yet */
     uint32_t client_count;
     uint32_t held_count;
     uint64_t next_id;

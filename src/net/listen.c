@@ -9,8 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int add_tcp(struct kith_server *server, const struct sockaddr *address)
+static int add_tcp(void *context, const struct sockaddr *address)
 {
+    struct kith_server *server = context;
     if (server->listener_count == LISTENER_MAX)
         return UV_ENOBUFS;
     uv_tcp_t *tcp = &server->listeners[server->listener_count].tcp;
@@ -31,18 +32,18 @@ static int add_tcp(struct kith_server *server, const struct sockaddr *address)
 }
 
 /* "*" is every IPv4 address, "::*" every IPv6 one, as in Redis. */
-static int add_name(struct kith_server *server, const char *name)
+static int add_name(const char *name, uint16_t port, listen_add *add, void *context)
 {
-    char port[8];
+    char service[8];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     hints.ai_family = strcmp(name, "*") == 0 ? AF_INET : strcmp(name, "::*") == 0 ? AF_INET6 : AF_UNSPEC;
-    snprintf(port, sizeof port, "%u", server->options.port);
-    int status = getaddrinfo(hints.ai_family == AF_UNSPEC ? name : NULL, port, &hints, &found);
+    snprintf(service, sizeof service, "%u", port);
+    int status = getaddrinfo(hints.ai_family == AF_UNSPEC ? name : NULL, service, &hints, &found);
     if (status)
         return UV_EADDRNOTAVAIL;
     status = UV_EADDRNOTAVAIL;
     for (struct addrinfo *each = found; each; each = each->ai_next) {
-        status = add_tcp(server, each->ai_addr);
+        status = add(context, each->ai_addr);
         if (status)
             break;
     }
@@ -50,10 +51,11 @@ static int add_name(struct kith_server *server, const char *name)
     return status;
 }
 
-static int open_tcp(struct kith_server *server, struct kith_error *error)
+int listen_each(const char *bind, const char *bind_name, uint16_t port, listen_add *add, void *context,
+                struct kith_error *error)
 {
     size_t opened = 0;
-    for (const char *at = server->options.bind; *at;) {
+    for (const char *at = bind; *at;) {
         char name[256];
         size_t length = strcspn(at, " ");
         bool optional = *at == '-';
@@ -61,19 +63,19 @@ static int open_tcp(struct kith_server *server, struct kith_error *error)
         at += length + (at[length] == ' ');
         if (!*name)
             continue;
-        int status = add_name(server, name);
+        int status = add_name(name, port, add, context);
         if (!status)
             opened++;
         else if (!optional || (status != UV_EADDRNOTAVAIL && status != UV_EAFNOSUPPORT))
-            return kith_error_set(error, KITH_EIO, "cannot listen on %s port %u: %s%s", name,
-                                  server->options.port, uv_strerror(status),
-                                  status == UV_EADDRINUSE
-                                      ? ": stop what uses it, or choose another with --port"
-                                      : ": see the key 'bind'");
+            return kith_error_set(error, KITH_EIO, "cannot listen on %s port %u: %s: %s (key '%s')", name,
+                                  port, uv_strerror(status),
+                                  status == UV_EADDRINUSE ? "stop what uses it, or choose another port"
+                                                          : "choose an address of this machine",
+                                  bind_name);
     }
     if (!opened)
-        return kith_error_set(error, KITH_EIO, "none of the addresses of 'bind' (%s) exists on this machine",
-                              server->options.bind);
+        return kith_error_set(error, KITH_EIO, "none of the addresses of '%s' (%s) exists on this machine",
+                              bind_name, bind);
     return KITH_OK;
 }
 
@@ -104,7 +106,7 @@ int listen_open(struct kith_server *server, struct kith_error *error)
 {
     int status = KITH_OK;
     if (server->options.port)
-        status = open_tcp(server, error);
+        status = listen_each(server->options.bind, "bind", server->options.port, add_tcp, server, error);
     if (!status && *server->options.unixsocket)
         status = open_unix(server, error);
     if (status)
@@ -117,4 +119,16 @@ void listen_close(struct kith_server *server)
     for (size_t i = 0; i < server->listener_count; i++)
         if (!uv_is_closing(&server->listeners[i].handle))
             uv_close(&server->listeners[i].handle, NULL);
+}
+
+bool listen_peer_is_loopback(const uv_tcp_t *tcp)
+{
+    struct sockaddr_storage address;
+    int length = sizeof address;
+    if (uv_tcp_getpeername(tcp, (struct sockaddr *)&address, &length) != 0)
+        return false;
+    if (address.ss_family == AF_INET)
+        return ntohl(((struct sockaddr_in *)&address)->sin_addr.s_addr) >> 24 == 127;
+    const struct in6_addr *v6 = &((struct sockaddr_in6 *)&address)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
 }

@@ -171,11 +171,30 @@ static void pass_end(struct kith_server *server)
     server_may_stop(server);
 }
 
+/* What the pass has taken but for the sleep in it: a long one is a pause that everybody noticed. */
+static void note_pass(struct kith_server *server)
+{
+    struct kith_server_stats *total = &server->stats.total;
+    uint64_t now_ns = uv_hrtime(), idle_ns = uv_metrics_idle_time(&server->loop);
+    uint64_t elapsed_ns = now_ns - server->pass_ns, slept_ns = idle_ns - server->pass_idle_ns;
+    uint64_t busy_us = elapsed_ns > slept_ns ? (elapsed_ns - slept_ns) / 1000 : 0;
+    if (server->pass_ns) {
+        total->passes++;
+        total->busy_us += busy_us;
+        if (busy_us > total->longest_pass_us)
+            total->longest_pass_us = busy_us;
+    }
+    server->pass_ns = now_ns;
+    server->pass_idle_ns = idle_ns;
+}
+
 static void prepare_run(uv_prepare_t *prepare)
 {
     struct kith_server *server = prepare->data;
-    if (server->node)
-        pass_end(server);
+    if (!server->node)
+        return;
+    pass_end(server);
+    note_pass(server);
 }
 
 void kith_server_wake(void *server)
@@ -304,6 +323,7 @@ int kith_server_open(struct kith_server **out, const struct kith_server_options 
         free(server);
         return KITH_ENOMEM;
     }
+    uv_loop_configure(&server->loop, UV_METRICS_IDLE_TIME); /* without it passes seem to never sleep */
     take_limits(server, options);
     uint64_t seed;
     kith_os_random(&seed, sizeof seed);
@@ -351,6 +371,11 @@ void kith_server_run(struct kith_server *server)
 {
     while (!server->stopped)
         uv_run(&server->loop, UV_RUN_DEFAULT);
+}
+
+bool kith_server_is_stopping(const struct kith_server *server)
+{
+    return server->stopping;
 }
 
 static void stop_timer_fired(uv_timer_t *timer)
@@ -445,22 +470,41 @@ void kith_server_reset_stats(struct kith_server *server)
     server->stats.total.clients_peak = server->client_count;
 }
 
-void kith_server_command_stats(const struct kith_server *server, struct kith_buf *out)
+void kith_server_each_command(const struct kith_server *server, kith_server_command_fn *each, void *context)
 {
     for (size_t i = 0; i < STATS_COMMANDS; i++) {
         const struct command_stats *entry = &server->stats.commands[i];
         if (entry->command && (entry->calls || entry->rejected))
-            kith_buf_append_format(out, "cmdstat_%s:calls=%llu,rejected_calls=%llu,failed_calls=%llu\r\n",
-                                   entry->command->name, (unsigned long long)entry->calls,
-                                   (unsigned long long)entry->rejected, (unsigned long long)entry->failed);
+            each(context, entry->command->name, entry->calls, entry->rejected, entry->failed);
     }
+}
+
+void kith_server_each_error(const struct kith_server *server, kith_server_error_fn *each, void *context)
+{
+    for (size_t i = 0; i < STATS_ERRORS; i++)
+        if (server->stats.errors[i].count)
+            each(context, i == STATS_ERRORS - 1 ? "other" : server->stats.errors[i].code,
+                 server->stats.errors[i].count);
+}
+
+static void command_line(void *out, const char *name, uint64_t calls, uint64_t rejected, uint64_t failed)
+{
+    kith_buf_append_format(out, "cmdstat_%s:calls=%llu,rejected_calls=%llu,failed_calls=%llu\r\n", name,
+                           (unsigned long long)calls, (unsigned long long)rejected,
+                           (unsigned long long)failed);
+}
+
+void kith_server_command_stats(const struct kith_server *server, struct kith_buf *out)
+{
+    kith_server_each_command(server, command_line, out);
+}
+
+static void error_line(void *out, const char *code, uint64_t count)
+{
+    kith_buf_append_format(out, "errorstat_%s:count=%llu\r\n", code, (unsigned long long)count);
 }
 
 void kith_server_error_stats(const struct kith_server *server, struct kith_buf *out)
 {
-    for (size_t i = 0; i < STATS_ERRORS; i++)
-        if (server->stats.errors[i].count)
-            kith_buf_append_format(out, "errorstat_%s:count=%llu\r\n",
-                                   i == STATS_ERRORS - 1 ? "other" : server->stats.errors[i].code,
-                                   (unsigned long long)server->stats.errors[i].count);
+    kith_server_each_error(server, error_line, out);
 }

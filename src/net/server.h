@@ -72,6 +72,7 @@ void kith_server_run(struct kith_server *server);
 /* Stops accepting and reading, finishes what is in flight (at most shutdown_timeout_ms), then ends the run.
  */
 void kith_server_stop(struct kith_server *server);
+bool kith_server_is_stopping(const struct kith_server *server);
 /* Passwords, limits and protected mode for what comes from now on; addresses stay. */
 void kith_server_configure(struct kith_server *server, const struct kith_server_options *options);
 /* Whether keys past their time are removed without a write that does it (the default). */
@@ -108,12 +109,20 @@ struct kith_server_stats {
     uint64_t turns_ended; /* a client had sent more than one pass takes of it */
     uint64_t auth_failed;
     uint64_t ops_per_s, input_bytes_per_s, output_bytes_per_s;
+    uint64_t passes, busy_us,
+        longest_pass_us; /* of the loop: rounds, and the time that it did not sleep in them */
     uint32_t clients, clients_peak, clients_blocked;
     size_t query_bytes, output_bytes_waiting; /* memory of all connections */
 };
 
 void kith_server_get_stats(struct kith_server *server, struct kith_server_stats *stats);
 void kith_server_reset_stats(struct kith_server *server);
+/* Of each command that was called or refused, and of each code word of error replies. */
+typedef void kith_server_command_fn(void *context, const char *name, uint64_t calls, uint64_t rejected,
+                                    uint64_t failed);
+typedef void kith_server_error_fn(void *context, const char *code, uint64_t count);
+void kith_server_each_command(const struct kith_server *server, kith_server_command_fn *each, void *context);
+void kith_server_each_error(const struct kith_server *server, kith_server_error_fn *each, void *context);
 /* "# Commandstats" and "# Errorstats" lines, each appended to `out`. */
 void kith_server_command_stats(const struct kith_server *server, struct kith_buf *out);
 void kith_server_error_stats(const struct kith_server *server, struct kith_buf *out);

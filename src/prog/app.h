@@ -20,6 +20,8 @@ struct app {
     struct kith_node *node;
     struct kith_peers *peers; /* NULL: the node stays alone */
     struct kith_peer_tls *peer_tls;
+    struct kith_http *http;            /* NULL: nobody watches */
+    bool is_ending;                    /* told to end: it may still hand leadership over */
     uint64_t join_group, join_node_id; /* what a member answered; 0: nothing was joined */
     int64_t started_ms;                /* wall clock */
     unsigned worker_count;
@@ -33,6 +35,12 @@ struct app {
 
 /* The group's members; *count of them, malloc'ed. NULL: no memory. */
 struct kith_node_member *app_members(const struct app *app, size_t *count);
+const char *app_role_name(enum kith_core_member_role role);
+struct app_memory {
+    size_t used, resident, allocated, pages, vectors;
+};
+/* Of the process; notes the peak. */
+struct app_memory app_get_memory(struct app *app);
 /* Splits "host:port" at its last colon: the host without brackets to `host`, the port returned (0: none). */
 unsigned app_split_address(const char *address, char *host, size_t size);
 /* Ends the server soon: a leader hands over first, so that no request of the group waits for an election. */

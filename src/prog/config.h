@@ -52,6 +52,9 @@ struct kith_config {
     char *cluster_client_address;
     int64_t cluster_forward; /* enum kith_forward */
 
+    char *metrics_bind;
+    int64_t metrics_port, metrics_ready_lag_ms;
+
     int64_t log_level; /* enum kith_log_level */
     char *logfile, *pidfile;
     int64_t shutdown_timeout_s;

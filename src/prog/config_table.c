@@ -106,6 +106,13 @@ const struct config_row kith_config_rows[] = {
      .help = "writes on a node that does not lead: yes: handed to the leader; no: refused; moved: refused "
              "with its address"},
 
+    {"metrics-port", CONFIG_INT, false, FIELD(metrics_port), 0, 65535, .initial = "0",
+     .help = "port for HTTP: GET /metrics, /health, /ready; 0: none"},
+    {"metrics-bind", CONFIG_WORDS, false, FIELD(metrics_bind), .initial = "127.0.0.1 -::1",
+     .help = "addresses to listen on for it"},
+    {"metrics-ready-lag-ms", CONFIG_INT, true, FIELD(metrics_ready_lag_ms), 0, 86400000, .initial = "5000",
+     .help = "how far behind its leader a node may be and still be called ready; 0: any"},
+
     {"loglevel", CONFIG_CHOICE, true, FIELD(log_level), .choices = level_choices, .initial = "notice",
      .help = "debug, verbose, notice, warning"},
     {"logfile", CONFIG_TEXT, false, FIELD(logfile), .initial = "",

@@ -68,25 +68,31 @@ static void human(struct info *info, const char *name, size_t bytes)
          value, units[unit]);
 }
 
+struct app_memory app_get_memory(struct app *app)
+{
+    struct app_memory memory = {.resident = kith_os_resident_bytes(), .vectors = kith_os_pages_bytes()};
+    kith_os_allocator_bytes(&memory.allocated, &memory.pages);
+    memory.used = memory.allocated ? memory.allocated + memory.vectors : memory.resident;
+    if (memory.used > app->memory_peak_bytes)
+        app->memory_peak_bytes = memory.used;
+    return memory;
+}
+
 static void memory_section(struct info *info)
 {
-    struct app *app = info->app;
-    size_t allocated = 0, pages = 0, resident = kith_os_resident_bytes();
-    kith_os_allocator_bytes(&allocated, &pages);
-    size_t vectors = kith_os_pages_bytes(), used = allocated ? allocated + vectors : resident;
-    if (used > app->memory_peak_bytes)
-        app->memory_peak_bytes = used;
+    struct app_memory memory = app_get_memory(info->app);
     LINE(info, "# Memory\r\n");
-    human(info, "used_memory", used);
-    human(info, "used_memory_rss", resident);
-    human(info, "used_memory_peak", app->memory_peak_bytes);
-    LINE(info, "allocator_allocated:%zu\r\nallocator_resident:%zu\r\nvector_pages:%zu\r\n", allocated, pages,
-         vectors);
+    human(info, "used_memory", memory.used);
+    human(info, "used_memory_rss", memory.resident);
+    human(info, "used_memory_peak", info->app->memory_peak_bytes);
+    LINE(info, "allocator_allocated:%zu\r\nallocator_resident:%zu\r\nvector_pages:%zu\r\n", memory.allocated,
+         memory.pages, memory.vectors);
     LINE(info,
          "total_system_memory:%llu\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n",
          ULL(sysconf(_SC_PHYS_PAGES)) * ULL(sysconf(_SC_PAGESIZE)));
     LINE(info, "mem_fragmentation_ratio:%.2f\r\nmem_allocator:%s\r\n",
-         used ? (double)resident / (double)used : 1.0, allocated ? "jemalloc" : "libc");
+         memory.used ? (double)memory.resident / (double)memory.used : 1.0,
+         memory.allocated ? "jemalloc" : "libc");
 }
 
 static void persistence_section(struct info *info)
@@ -152,6 +158,8 @@ static void stats_section(struct info *info)
         "reads_on_workers:%llu\r\nwriters_held_back:%llu\r\nturns_ended:%llu\r\n",
         ULL(net->error_replies), ULL(net->entries_submitted), ULL(net->ticks_submitted),
         ULL(net->writes_submitted), ULL(net->reads_deferred), ULL(net->held_back), ULL(net->turns_ended));
+    LINE(info, "loop_passes:%llu\r\nloop_busy_us:%llu\r\nloop_longest_pass_us:%llu\r\n", ULL(net->passes),
+         ULL(net->busy_us), ULL(net->longest_pass_us));
     kith_engine_info(info->app->engine, "stats", &info->text);
 }
 
@@ -168,12 +176,12 @@ static void follower_lines(struct info *info, const struct kith_node_member *mem
         bool online = m->peer.connected && m->stream_total == 0;
         LINE(info,
              "slave%zu:ip=%s,port=%u,state=%s,offset=%llu,lag=%lld,lag_entries=%llu,lag_bytes=%llu,lag_ms=%"
-             "lld,role=%s\r\n",
+             "lld,heard_ms=%lld,stream_bytes=%llu,stream_total=%llu,role=%s,id=%016llx\r\n",
              n++, host, port, online ? "online" : "wait_bgsave", ULL(m->match_index),
              (long long)(m->heard_ms_ago < 0 ? -1 : m->heard_ms_ago / 1000),
              ULL(info->node.last_index > m->match_index ? info->node.last_index - m->match_index : 0),
-             ULL(m->behind_bytes), (long long)m->heard_ms_ago,
-             m->role == KITH_CORE_VOTER ? "voter" : "standby");
+             ULL(m->behind_bytes), (long long)m->behind_ms, (long long)m->heard_ms_ago, ULL(m->stream_done),
+             ULL(m->stream_total), m->role == KITH_CORE_VOTER ? "voter" : "standby", ULL(m->id));
     }
 }
 

@@ -76,7 +76,7 @@ static const struct argp argp = {option_table,
 struct member {
     char id[24], address[256], clients[128], role[16], version[32];
     bool leader, connected, self;
-    int64_t heard_ms, match, behind_bytes, stream_done, stream_total;
+    int64_t heard_ms, match, behind_bytes, behind_ms, stream_done, stream_total;
 };
 
 struct group {
@@ -120,6 +120,7 @@ static void take_member(const struct kith_value *map, struct member *m)
     m->heard_ms = take_int(map, "heard-ms-ago");
     m->match = take_int(map, "match-index");
     m->behind_bytes = take_int(map, "behind-bytes");
+    m->behind_ms = take_int(map, "behind-ms");
     m->stream_done = take_int(map, "stream-done");
     m->stream_total = take_int(map, "stream-total");
 }
@@ -243,20 +244,29 @@ static int open_group(struct settings *s, struct group **out, struct kith_error 
 
 /* --- status --- */
 
+static void print_bytes(char *out, size_t size, int64_t bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    size_t unit = 0;
+    for (; bytes >= 10240 && unit < sizeof units / sizeof units[0] - 1; unit++)
+        bytes >>= 10;
+    snprintf(out, size, "%" PRId64 " %s", bytes, units[unit]);
+}
+
 static void print_behind(const struct group *g, const struct member *m, char *out, size_t size)
 {
     const struct member *leader = leader_of(g);
     int64_t entries = g->last_index - m->match;
+    char bytes[32];
+    print_bytes(bytes, sizeof bytes, m->behind_bytes);
     if (m->stream_total)
         snprintf(out, size, "%" PRId64 "%% of a copy", 100 * m->stream_done / m->stream_total);
     else if (m->leader || strcmp(m->role, "spare") == 0 || !leader || !leader->self)
         snprintf(out, size, "-");
     else if (entries <= 0)
         snprintf(out, size, "0");
-    else if (m->behind_bytes >= 10 << 20)
-        snprintf(out, size, "%" PRId64 " (%" PRId64 " MiB)", entries, m->behind_bytes >> 20);
     else
-        snprintf(out, size, "%" PRId64, entries);
+        snprintf(out, size, "%" PRId64 " entries, %s, %" PRId64 " ms", entries, bytes, m->behind_ms);
 }
 
 static const char *state_of(const struct member *m)
@@ -266,12 +276,11 @@ static const char *state_of(const struct member *m)
 
 static void print_status(const struct group *g)
 {
-    char behind[64];
+    char behind[96];
     printf("group %s: %zu member%s, %" PRId64 " voter%s, term %" PRId64 ", %s\n", g->id, g->count,
            g->count == 1 ? "" : "s", g->voters, g->voters == 1 ? "" : "s", g->term,
            leader_of(g) ? "led" : "WITHOUT A LEADER");
-    printf("%-16s  %-21s  %-21s  %-7s  %-11s  %s\n", "id", "address", "clients", "role", "state",
-           "entries behind");
+    printf("%-16s  %-21s  %-21s  %-7s  %-11s  %s\n", "id", "address", "clients", "role", "state", "behind");
     for (size_t i = 0; i < g->count; i++) {
         const struct member *m = &g->members[i];
         print_behind(g, m, behind, sizeof behind);

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "prog/app.h"
+#include "prog/watch.h"
 #include "repl/engine_machine.h"
 
 #include <errno.h>
@@ -222,7 +223,9 @@ static int open_parts(struct app *app, struct kith_error *error)
         status = open_node(app, error);
     if (!status)
         status = app_cluster_start(app, error);
-    return status ? status : kith_server_start(app->server, app->engine, app->node, app->pool, error);
+    if (!status)
+        status = kith_server_start(app->server, app->engine, app->node, app->pool, error);
+    return status ? status : app_watch_open(app, error);
 }
 
 /* Searches and links that run still use the engine; entries that wait still have clients. So: the pool runs
@@ -236,6 +239,7 @@ static int close_parts(struct app *app)
             continue;
     }
     app_waits_close(app);
+    app_watch_close(app);
     if (app->stop_timer && app->stop_timer->data)
         uv_close((uv_handle_t *)app->stop_timer, NULL);
     if (app->node)
@@ -273,6 +277,7 @@ static bool leads_others(const struct app *app)
 
 void app_stop(struct app *app)
 {
+    app->is_ending = true;
     if (!leads_others(app) || app->stop_timer || !(app->stop_timer = calloc(1, sizeof *app->stop_timer)) ||
         kith_node_change(app->node, KITH_CHANGE_TRANSFER, 0, NULL, on_handed_over, app) != KITH_OK) {
         kith_server_stop(app->server);

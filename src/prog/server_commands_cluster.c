@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "net/server.h"
 #include "prog/app.h"
+#include "prog/watch.h"
 #include "repl/members.h"
 
 #include <inttypes.h>
@@ -32,7 +33,7 @@ unsigned app_split_address(const char *address, char *host, size_t size)
 
 /* --- lists --- */
 
-static const char *role_name(enum kith_core_member_role role)
+const char *app_role_name(enum kith_core_member_role role)
 {
     return role == KITH_CORE_VOTER ? "voter" : role == KITH_CORE_STANDBY ? "standby" : "spare";
 }
@@ -89,10 +90,10 @@ static void cluster_info(struct app *app, struct kith_call *call)
     struct kith_node_member own = own_member(app, &voters, &count);
     kith_node_get_status(app->node, &status);
     uint64_t leader = kith_node_leader(app->node, &leader_address);
-    kith_reply_map(reply, 22);
+    kith_reply_map(reply, 24);
     id_field(reply, "id", kith_node_id(app->node));
     id_field(reply, "group", kith_node_group_id(app->node));
-    text_field(reply, "role", own.id ? role_name(own.role) : "none");
+    text_field(reply, "role", own.id ? app_role_name(own.role) : "none");
     text_field(reply, "state", state_name(app));
     text_field(reply, "address", own.address);
     text_field(reply, "client-address", app->client_address);
@@ -111,22 +112,43 @@ static void cluster_info(struct app *app, struct kith_call *call)
     int_field(reply, "forwarded-unknown", (int64_t)status.forwarded_unknown);
     int_field(reply, "streams-sent", (int64_t)status.streams_sent);
     int_field(reply, "streams-received", (int64_t)status.streams_received);
+    int_field(reply, "stream-bytes-sent", (int64_t)status.stream_bytes_sent);
+    int_field(reply, "stream-bytes-received", (int64_t)status.stream_bytes_received);
     text_field(reply, "error", status.error);
+}
+
+static void cluster_health(struct app *app, struct kith_call *call)
+{
+    struct kith_error why;
+    if (app_is_healthy(app, &why))
+        kith_reply_ok(call->reply);
+    else
+        kith_reply_error_format(call->reply, "UNHEALTHY %s", why.text);
+}
+
+static void cluster_ready(struct app *app, struct kith_call *call)
+{
+    struct kith_error why;
+    if (app_is_ready(app, &why))
+        kith_reply_ok(call->reply);
+    else
+        kith_reply_error_format(call->reply, "NOTREADY %s", why.text);
 }
 
 static void describe_member(struct kith_reply *reply, const struct kith_node_member *m)
 {
-    kith_reply_map(reply, 14);
+    kith_reply_map(reply, 15);
     id_field(reply, "id", m->id);
     text_field(reply, "address", m->address);
     text_field(reply, "client-address", m->client_address);
-    text_field(reply, "role", role_name(m->role));
+    text_field(reply, "role", app_role_name(m->role));
     int_field(reply, "leader", m->leader);
     int_field(reply, "self", m->self);
     int_field(reply, "connected", m->self || m->peer.connected);
     int_field(reply, "heard-ms-ago", m->self ? 0 : m->heard_ms_ago);
     int_field(reply, "match-index", (int64_t)m->match_index);
     int_field(reply, "behind-bytes", (int64_t)m->behind_bytes);
+    int_field(reply, "behind-ms", m->behind_ms);
     int_field(reply, "stream-done", (int64_t)m->stream_done);
     int_field(reply, "stream-total", (int64_t)m->stream_total);
     int_field(reply, "queued-bytes", (int64_t)m->peer.queued_bytes);
@@ -371,6 +393,8 @@ app_command_function app_cluster_command(const char *name)
         const char *name;
         app_command_function run;
     } commands[] = {{"kith.cluster|info", cluster_info},
+                    {"kith.cluster|health", cluster_health},
+                    {"kith.cluster|ready", cluster_ready},
                     {"kith.cluster|nodes", cluster_nodes},
                     {"kith.cluster|add", cluster_add},
                     {"kith.cluster|promote", cluster_promote},

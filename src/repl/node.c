@@ -206,6 +206,7 @@ void kith_node_poll(struct kith_node *node)
     node_forward_take_time(node);
     node_forward_flush(node);
     node_read_poll(node);
+    node_lag_note(node);
     node->bounded = false;
     trim_terms(node);
     if (node->log) {

@@ -156,9 +156,10 @@ struct kith_node_member {
     char client_address[128], version[32]; /* "" when not heard yet */
     enum kith_core_member_role role;
     bool self, leader;
-    uint64_t match_index;               /* on the leader: what it is known to have; else 0 */
-    uint64_t behind_bytes;              /* on the leader: of the log that it lacks, about */
-    int64_t heard_ms_ago;               /* -1: never, or not known here */
+    uint64_t match_index;  /* on the leader: what it is known to have; else 0 */
+    uint64_t behind_bytes; /* on the leader: of the log that it lacks, about */
+    int64_t behind_ms;     /* on the leader: the age of the first entry that it lacks, about; else -1 */
+    int64_t heard_ms_ago;  /* -1: never, or not known here */
     uint64_t stream_done, stream_total; /* bytes of a checkpoint on its way to it; total 0: none */
     struct kith_peer_status peer;
 };

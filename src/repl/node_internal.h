@@ -89,6 +89,13 @@ struct node_prepared {
     uint64_t first_index;
 };
 
+/* Of a leader: how long its log was at which time, the oldest first. node_lag.c. */
+enum { NODE_LAG_NOTES = 128 };
+struct node_lag {
+    uint64_t index[NODE_LAG_NOTES], at_ms[NODE_LAG_NOTES];
+    size_t count;
+};
+
 struct checkpoint_run; /* node_checkpoint.c */
 struct node_streams;   /* node_stream.h */
 
@@ -107,6 +114,7 @@ struct kith_node {
     struct node_prepared prepared;
     struct node_forwards forwards;
     struct node_reads reads;
+    struct node_lag lag;
     size_t own_waiting;                     /* of the window: entries submitted here whose done has not run */
     uint64_t own_first;                     /* none of them is before this index */
     struct node_entry *orphans;             /* no longer in the log; their dones are yet to run */
@@ -229,6 +237,13 @@ void node_read_begin_term(struct kith_node *node);
 void node_read_poll(struct kith_node *node);
 void node_read_close(struct kith_node *node);
 uint64_t node_read_due_ms(const struct kith_node *node);
+
+/* --- node_lag.c --- */
+
+/* At each poll. */
+void node_lag_note(struct kith_node *node);
+/* On the leader: how old the first entry behind this index is, about; 0: there is none. */
+int64_t node_lag_ms(const struct kith_node *node, uint64_t match_index);
 
 /* --- node_send.c --- */
 

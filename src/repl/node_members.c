@@ -62,11 +62,14 @@ static void describe(const struct kith_node *node, size_t i, uint64_t leader, st
                                      .role = member.role,
                                      .self = member.id == node->id,
                                      .leader = member.id == leader,
+                                     .behind_ms = -1,
                                      .match_index = member.match_index};
     snprintf(out->address, sizeof out->address, "%s", member.address);
     node_stream_get_progress(node, member.id, &out->stream_done, &out->stream_total);
-    if (leader == node->id && member.role != KITH_CORE_SPARE)
+    if (leader == node->id && member.role != KITH_CORE_SPARE) {
         out->behind_bytes = bytes_behind(node, member.match_index);
+        out->behind_ms = node_lag_ms(node, member.match_index);
+    }
     if (out->self)
         describe_self(node, out);
     else

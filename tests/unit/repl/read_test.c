@@ -286,6 +286,42 @@ static void a_new_leader_makes_no_state_young_before_it_has_committed(void **sta
     group_close(&g);
 }
 
+static int64_t behind_ms(struct group *g, int leader, int who)
+{
+    struct kith_node_member members[8];
+    size_t count = kith_node_get_members(g->member[leader].node, members, 8);
+    for (size_t i = 0; i < count; i++)
+        if (members[i].id == kith_node_id(g->member[who].node))
+            return members[i].behind_ms;
+    return -2;
+}
+
+static void a_member_that_is_not_reached_is_behind_by_the_age_of_what_it_lacks(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    group_open(&g, 3);
+    group_run(&g, 1000);
+    assert_int_equal(behind_ms(&g, 0, 2), 0);
+    assert_int_equal(behind_ms(&g, 1, 2), -1); /* who follows does not know */
+    for (int i = 0; i < 2; i++)
+        g.cut[i][2] = g.cut[2][i] = true;
+    group_run(&g, 500);
+    assert_int_equal(behind_ms(&g, 0, 2), 0); /* nothing was written */
+    for (int i = 0; i < 400; i++) {
+        submit(&g, 0, &r);
+        group_run(&g, 20);
+    }
+    int64_t behind = behind_ms(&g, 0, 2);
+    assert_true(behind >= 7000 && behind <= 8500); /* more notes were due than there is room for */
+    assert_true(behind_ms(&g, 0, 1) <= 60);
+    for (int i = 0; i < 2; i++)
+        g.cut[i][2] = g.cut[2][i] = false;
+    group_run(&g, 2000);
+    assert_int_equal(behind_ms(&g, 0, 2), 0);
+    group_close(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +334,7 @@ int main(void)
         cmocka_unit_test(a_joiner_that_fails_serves_none_either),
         cmocka_unit_test(a_lost_question_is_asked_again),
         cmocka_unit_test(a_state_ages_while_the_leader_is_not_heard),
+        cmocka_unit_test(a_member_that_is_not_reached_is_behind_by_the_age_of_what_it_lacks),
         cmocka_unit_test(no_read_is_stale),
         cmocka_unit_test(a_new_leader_makes_no_state_young_before_it_has_committed),
     };
