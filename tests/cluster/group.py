@@ -20,27 +20,32 @@ DIMENSIONS = 8
 
 
 class Node:
-    """One kithd; its ports stay the same over restarts, its folder unless it is replaced."""
+    """One kithd; its address stays the same over restarts, its folder unless it is replaced. `before` is what its command
+    line begins with."""
 
-    def __init__(self, group, name, options=()):
-        self.group, self.name, self.options = group, name, list(options)
-        self.port, self.peer_port = servers.free_port(), servers.free_port()
+    def __init__(self, group, name, options=(), host="127.0.0.1", ports=None, before=(), environment=None):
+        self.group, self.name, self.options, self.host = group, name, list(options), host
+        self.port, self.peer_port = ports or (servers.free_port(), servers.free_port())
+        self.before, self.environment = list(before), environment
         self.folder = os.path.join(group.folder, name)
         self.log_path = os.path.join(group.folder, name + ".log")
         self.process = None
-        self.clients = "127.0.0.1:%d" % self.port
-        self.address = "127.0.0.1:%d" % self.peer_port
+        self.clients = "%s:%d" % (host, self.port)
+        self.address = "%s:%d" % (host, self.peer_port)
 
     def start(self, join=None, wait=True):
-        argv = [servers.kithd_path(), "--port", str(self.port), "--dir", self.folder, "--cluster-address",
-                self.address] + self.group.options + self.options
+        argv = self.before + [servers.kithd_path(), "--port", str(self.port), "--dir", self.folder, "--cluster-address",
+                              self.address] + self.group.options + self.options
         if join:
             argv += ["--join", join.address]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            cwd=self.group.folder)
+                                            cwd=self.group.folder, env=self.environment)
         if wait:
             self.wait_ready()
+
+    def client(self, timeout=20):
+        return Client(self.port, host=self.host, timeout=timeout)
 
     def wait_ready(self):
         until = time.monotonic() + READY_S
@@ -48,7 +53,7 @@ class Node:
             if self.process.poll() is not None:
                 raise AssertionError("%s ended: %s" % (self.name, self.log()[-2000:]))
             try:
-                c = Client(self.port, timeout=5)
+                c = self.client(timeout=5)
                 c.call("PING")
                 c.close()
                 return
@@ -61,7 +66,7 @@ class Node:
             return f.read()
 
     def call(self, *args, timeout=20):
-        c = Client(self.port, timeout=timeout)
+        c = self.client(timeout)
         try:
             return c.call(*args)
         finally:
@@ -101,9 +106,12 @@ class Group:
         for i in range(count):
             self.add("n%d" % i)
 
+    def make(self, name, options):
+        return Node(self, name, options)
+
     def add(self, name, options=()):
         """Starts a node that joins (the first one founds the group), and waits for its vote."""
-        node = Node(self, name, options)
+        node = self.make(name, options)
         first = next((n for n in self.nodes if n.alive()), None)
         node.start(join=first)
         self.nodes.append(node)
@@ -113,9 +121,7 @@ class Group:
 
     def close(self):
         for n in self.nodes:
-            if n.alive():
-                n.resume()
-            n.kill()
+            n.kill()  # also one that is stopped
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def until(self, what, condition, seconds=30):
@@ -162,7 +168,7 @@ class Group:
                 return False
             digests = set()
             for n in self.running():
-                c = Client(n.port)
+                c = n.client()
                 c.call("READONLY")
                 digests.add(bytes(c.call("DEBUG", "DIGEST")))
                 c.close()
@@ -196,7 +202,7 @@ class Writer(threading.Thread):
         self.rng.shuffle(nodes)
         for node in nodes:
             try:
-                self.client = Client(node.port, timeout=15)
+                self.client = node.client(timeout=15)
                 return True
             except OSError:
                 pass
@@ -257,7 +263,7 @@ class Writer(threading.Thread):
     def check(self, node):
         """A list of what is wrong on `node`."""
         wrong = []
-        c = Client(node.port, timeout=30)
+        c = node.client(timeout=30)
         for key, n in self.sure.items():
             got = c.call("GET", key)
             allowed = {n} | self.maybe.get(key, set())

@@ -1,5 +1,7 @@
 """Who may become a member, over which connections: secrets, groups, TLS, and what a refused start says."""
 import os
+import socket
+import struct
 import subprocess
 import tempfile
 
@@ -91,6 +93,42 @@ def case_a_member_starts_again_with_join_and_another_groups_member_is_refused():
     assert len(first.call("KITH.CLUSTER", "NODES")) == 2
     group.close()
     other.close()
+
+
+def greeting(lowest, highest):
+    """The first message of somebody who speaks these versions of the peer protocol (docs/FORMAT.md)."""
+    body = struct.pack("<HHBQQQ", lowest, highest, 1, 0, 77, 0) + bytes(32) + b"\0\0"
+    return b"KITHPEER" + struct.pack("<BBH", 1, 0, len(body)) + body
+
+
+def said_to(member, data):
+    """What a member answers a stranger until it hangs up."""
+    with socket.create_connection(("127.0.0.1", member.peer_port), 10) as s:
+        s.sendall(data)
+        got = b""
+        while True:
+            try:
+                more = s.recv(4096)
+            except ConnectionResetError:
+                return got
+            if not more:
+                return got
+            got += more
+
+
+def case_who_speaks_garbage_or_another_version_is_told_off_and_logged():
+    group = Group(2, ["--cluster-secret", "open sesame"])
+    member = group.nodes[0]
+    for data, words in ((b"GET / HTTP/1.1\r\n\r\n", "does not speak our protocol"),
+                        (greeting(7, 9), "speaks versions 7 to 9 of the protocol, we 1 to 1"),
+                        (greeting(1, 1) + b"KITHPEER\3\0\x20\0" + bytes(32), "the secrets differ")):
+        said = said_to(member, data)
+        assert b"sesame" not in said, said
+        group.until("the log says '%s'" % words, lambda: words in member.log())
+    assert "a peer connection from 127.0.0.1" in member.log()
+    assert group.nodes[1].call("SET", "k", "v") == b"OK"
+    assert len(member.call("KITH.CLUSTER", "NODES")) == 2
+    group.close()
 
 
 def case_a_standby_has_the_data_and_no_vote():
