@@ -1,4 +1,4 @@
-/* LD_PRELOADed into kithd: fsync and fdatasync fail with EIO as long as the file that KITH_FAILING_SYNC names exists. */
+/* LD_PRELOADed into kithd: fsync and fdatasync fail with EIO as long as the file that FAILING_SYNC names exists. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -6,7 +6,7 @@
 
 static int must_fail(void)
 {
-    const char *path = getenv("KITH_FAILING_SYNC");
+    const char *path = getenv("FAILING_SYNC");
     return path && access(path, F_OK) == 0;
 }
 

@@ -54,7 +54,7 @@ class FarGroup(Group):
         i = self.network.count
         node = Node(self, name, options, network.host_of(i), PORTS, self.network.add())
         node.number, node.failing = i, os.path.join(self.folder, name + ".sync-fails")
-        node.environment = dict(os.environ, KITH_FAILING_SYNC=node.failing,
+        node.environment = dict(os.environ, FAILING_SYNC=node.failing,
                                 LD_PRELOAD=SHIM if os.path.exists(SHIM) else "")
         if i < self.small:
             disk = network.SmallDisk(os.path.join(self.folder, "disk%d" % i), DISK_MB)
@@ -220,7 +220,12 @@ class Trouble:
         node = self.rng.choice(list(self.group.disks))
         disk = self.group.disks[node]
         disk.fill()
-        self.group.until("%s runs out of room" % node.name, lambda: self.stopped_taking(node))
+        ballast = os.urandom(100000).hex()
+
+        def write_more():  # beyond the files that it has made ahead
+            self.group.call_soon(self.rng.choice(self.group.nodes), "SET", "ballast", ballast)
+            return self.stopped_taking(node)
+        self.group.until("%s runs out of room" % node.name, write_more)
         self.group.wait_writes(self.others(node), "a full disk")
         self.replace_process(node, "full")
         disk.free()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-INSIDE = "KITH_TEST_NAMESPACE"
+INSIDE = "TEST_NAMESPACE"
 BRIDGE_HOST = "10.77.0.254"
 NOWHERE = "02:00:00:00:ff:ff"
 
