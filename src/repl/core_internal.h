@@ -13,7 +13,6 @@ enum core_guard {
     CORE_GUARD_OLD_TERM_ANSWER, /* and is answered all the same */
     CORE_GUARD_LATE_REJECTION,  /* of what its sender has confirmed since */
     CORE_GUARD_CHANGE_FIRST,    /* in its batch */
-    CORE_GUARD_INSTALLING,      /* no entries meanwhile */
     CORE_GUARD_COVERED,         /* entries at or below our snapshot */
     CORE_GUARD_PRE_VOTE_TERM,   /* ours in the rejection */
     CORE_GUARD_PERSISTED,       /* what a truncation or an installation has overtaken */

@@ -121,7 +121,8 @@ static int check_moment(const struct kith_core *core, struct kith_error *why)
         return kith_error_set(why, KITH_EAGAIN, "this node does not lead the group any more");
     if (core->raft.leader_state.transferee)
         return kith_error_set(why, KITH_EBUSY, "leadership is being handed over: try again in a moment");
-    if (core->raft.configuration_uncommitted_index || core->raft.leader_state.promotee_id)
+    if (CORE_GUARDED(CORE_GUARD_SECOND_CHANGE) &&
+        (core->raft.configuration_uncommitted_index || core->raft.leader_state.promotee_id))
         return kith_error_set(why, KITH_EBUSY,
                               "another change of the group is under way: try again in a moment");
     if (!kith_core_has_committed_own(core))

@@ -40,12 +40,8 @@ static int receive_append(struct kith_core *core, const struct kith_core_message
                                       .leader_commit = m->append.commit_index};
     const struct kith_core_entry *entries = m->append.entries;
     uint32_t count = m->append.count, skip = core->received;
-    /* Guard: entries while an installation runs overflow the trail; entries at or below our snapshot too, and
-     * their terms are no longer known. They are in the snapshot: count them as there. */
-    if (CORE_GUARDED(CORE_GUARD_INSTALLING) && r->snapshot.installing && count) {
-        core_no_update(core, update);
-        return KITH_OK;
-    }
+    /* Guard: entries at or below our snapshot overflow the trail, and their terms are no longer known. They are in the
+     * snapshot: count them as there. (Entries while an installation runs the core drops itself.) */
     uint64_t ours = r->trail.snapshot.index;
     if (CORE_GUARDED(CORE_GUARD_COVERED) && a->prev_log_index + skip < ours) {
         uint64_t covered = ours - a->prev_log_index;

@@ -53,6 +53,8 @@ static void change(struct world *w, enum kith_change_kind kind, struct sim_node 
         w->admin.busy = false;
         world_trace(w, 1, "not possible: %s", kith_status_text(status));
     }
+    if (world_chance(w, 0.1))
+        faults_cut_soon(w, which);
     node_settle(asked);
 }
 
@@ -132,13 +134,26 @@ bool admin_is_done(struct world *w)
     return member_count(leader) == wanted;
 }
 
+void admin_note_rest(struct world *w)
+{
+    memcpy(w->admin.stayed, w->admin.wanted, sizeof w->admin.stayed);
+}
+
+bool admin_can_do_without(const struct world *w, int machine)
+{
+    for (int i = 1; i <= SIM_MACHINES; i++)
+        if (i != machine && w->admin.wanted[i] && w->admin.stayed[i])
+            return true;
+    return false;
+}
+
 void admin_shuffle(struct world *w)
 {
     int wanted = 0;
     for (int i = 1; i <= SIM_MACHINES; i++)
         wanted += w->admin.wanted[i];
     int i = 1 + (int)world_below(w, SIM_MACHINES);
-    if (w->admin.wanted[i] && wanted > 2)
+    if (w->admin.wanted[i] && wanted > 1 && admin_can_do_without(w, i))
         w->admin.wanted[i] = false;
     else if (!w->admin.wanted[i] && wanted < SIM_MACHINES)
         w->admin.wanted[i] = true;

@@ -1,9 +1,11 @@
-/* What nodes claim, and must keep to: an entry that was acknowledged to a leader is there after any crash, and a node's
- * own state is no older than it says.
+/* What nodes claim, and must keep to: what the core takes for stored is on the disk, an entry that was acknowledged to a
+ * leader is there after any crash, and a node's own state is no older than it says.
  *
  * An acknowledgement binds as long as nobody of a later term may have taken the entry back. The age of a state
  * (kith_node_lag_ms) is counted from the arrival of a leader's message: its own way, which is known here, is added, and the
  * time for which a leader that has lost its majority does not know it. */
+#include "repl/core_internal.h"
+#include "repl/node_internal.h"
 #include "world.h"
 
 #include <inttypes.h>
@@ -65,11 +67,31 @@ void claims_check_start(struct sim_node *n)
 {
     struct kith_node_status status;
     kith_node_get_status(n->node, &status);
+    n->stored = n->node->core->raft.last_stored;
     if (status.last_index < n->acked_index)
         world_fail(n->world,
                    "node %d told the leader of term %" PRIu64 " that it has entry %" PRIu64
                    ", and starts with %" PRIu64,
                    n->machine, n->acked_term, n->acked_index, status.last_index);
+}
+
+void claims_check_stored(struct sim_node *n)
+{
+    const struct kith_node *node = n->node;
+    uint64_t truncations, stored = node->core->raft.last_stored;
+    if (stored <= n->stored || node->failure != KITH_OK) {
+        n->stored = stored;
+        return;
+    }
+    uint64_t synced = kith_log_synced(node->log, &truncations);
+    if (truncations < node->truncations)
+        world_fail(n->world,
+                   "node %d takes entry %" PRIu64 " for stored, and its log has yet to take others back",
+                   n->machine, stored);
+    else if (stored > synced)
+        world_fail(n->world, "node %d takes entry %" PRIu64 " for stored, and has synced %" PRIu64,
+                   n->machine, stored, synced);
+    n->stored = stored;
 }
 
 /* --- near reads --- */

@@ -28,8 +28,13 @@ static enum sim_disk_crash some_crash(struct world *w)
 
 static struct sim_node *some_victim(struct world *w)
 {
-    struct sim_node *leader = world_leader(w);
-    return leader && world_chance(w, 0.4) ? leader : world_random_node(w);
+    struct sim_node *leader = world_leader(w), *last = NULL;
+    if (leader && world_chance(w, 0.4))
+        return leader;
+    for (int i = 1; i <= SIM_MACHINES && world_chance(w, 0.9); i++) /* who is behind */
+        if (node_is_up(&w->nodes[i]) && (!last || w->nodes[i].engine.count < last->engine.count))
+            last = &w->nodes[i];
+    return last && world_chance(w, 0.3) ? last : world_random_node(w);
 }
 
 static void trouble_crash(struct world *w)
@@ -60,12 +65,23 @@ static void trouble_stop(struct world *w)
     world_later(w, a_while(w) / 4, restart, (uint64_t)n->machine);
 }
 
-/* Stopped here, started at another address. */
+static bool knows_itself(const struct sim_node *n)
+{
+    struct kith_node_member members[16];
+    size_t count = kith_node_get_members(n->node, members, 16);
+    for (size_t i = 0; i < count && i < 16; i++)
+        if (members[i].self)
+            return true;
+    return false;
+}
+
+/* Stopped here, started at another address. One that knows of no member yet could tell nobody. */
 static void trouble_move(struct world *w)
 {
     struct sim_node *n = some_victim(w);
-    if (!n || !w->admin.wanted[n->machine])
+    if (!n || !w->admin.wanted[n->machine] || !admin_can_do_without(w, n->machine) || !knows_itself(n))
         return;
+    w->admin.stayed[n->machine] = false;
     node_stop(n);
     sim_network_move(w->network, n->machine);
     world_trace(w, 1, "node %d moves to %s", n->machine, sim_network_address(w->network, n->machine));
@@ -139,10 +155,11 @@ static void calm_down(struct world *w, uint64_t unused)
 
 static void trouble_weather(struct world *w)
 {
+    double much = world_chance(w, 0.25) ? 4 : 1;
     struct sim_weather storm = {.delay_us = 300 + world_below(w, 8000),
                                 .lost = world_chance(w, 0.7) ? 0.15 * kith_rng_unit(&w->rng) : 0,
-                                .doubled = world_chance(w, 0.7) ? 0.1 * kith_rng_unit(&w->rng) : 0,
-                                .late = world_chance(w, 0.7) ? 0.15 * kith_rng_unit(&w->rng) : 0,
+                                .doubled = world_chance(w, 0.7) ? 0.1 * much * kith_rng_unit(&w->rng) : 0,
+                                .late = world_chance(w, 0.7) ? 0.15 * much * kith_rng_unit(&w->rng) : 0,
                                 .late_us = world_below(w, world_chance(w, 0.3) ? 4000000 : 800000),
                                 .broken = world_chance(w, 0.4) ? 0.01 * kith_rng_unit(&w->rng) : 0};
     world_trace(w, 1, "a storm: %.3f lost, %.3f doubled, %.3f late by %" PRIu64 " us, %.4f broken",
@@ -250,7 +267,7 @@ static void transferred(void *context, int status, const char *text)
                 text ? text : "");
 }
 
-static void crash_heir(struct world *w, uint64_t machine)
+static void crash_one(struct world *w, uint64_t machine)
 {
     struct sim_node *n = &w->nodes[machine];
     if (!w->trouble || !n->node)
@@ -259,8 +276,7 @@ static void crash_heir(struct world *w, uint64_t machine)
     world_later(w, a_while(w), restart, machine);
 }
 
-/* Whoever is to lead stands for election at once; and now nobody hears it, or only it hears nobody. */
-static void cut_heir(struct world *w, uint64_t machine)
+static void cut_machine(struct world *w, uint64_t machine)
 {
     bool both = world_chance(w, 0.5), held = world_chance(w, 0.3);
     uint64_t us = a_while(w);
@@ -279,9 +295,28 @@ static void cut_heir(struct world *w, uint64_t machine)
     }
     w->result->partitions++;
     world_later(w, us, heal_links, 0);
-    struct sim_node *heir = &w->nodes[machine];
-    if (heir->node && world_chance(w, 0.4) && !w->options.without[SIM_CRASHES])
-        world_later(w, world_below(w, us), crash_heir, machine);
+    if (w->nodes[machine].node && world_chance(w, 0.4) && !w->options.without[SIM_CRASHES])
+        world_later(w, world_below(w, us), crash_one, machine);
+}
+
+/* Who is to lead stands for election, and nobody hears it; who is to vote never gets the entry that says so. */
+void faults_cut_soon(struct world *w, struct sim_node *n)
+{
+    if (w->trouble && !w->options.without[SIM_PARTITIONS])
+        world_later(w, world_below(w, 5000), cut_machine, (uint64_t)n->machine);
+}
+
+/* And back to who had it before. */
+static void transfer_back(struct world *w, uint64_t machine)
+{
+    struct sim_node *leader = world_leader(w), *to = &w->nodes[machine];
+    if (!w->trouble || !leader || !node_is_up(leader) || !to->id)
+        return;
+    world_trace(w, 1, "the operator asks node %d to make node %d the leader again", leader->machine,
+                to->machine);
+    w->result->transfers++;
+    (void)kith_node_change(leader->node, KITH_CHANGE_TRANSFER, to->id, NULL, transferred, w);
+    node_settle(leader);
 }
 
 static void trouble_transfer(struct world *w)
@@ -294,8 +329,10 @@ static void trouble_transfer(struct world *w)
     w->result->transfers++;
     (void)kith_node_change(asked->node, KITH_CHANGE_TRANSFER, world_chance(w, 0.3) ? 0 : to->id, NULL,
                            transferred, w);
-    if (world_chance(w, 0.35) && !w->options.without[SIM_PARTITIONS])
-        world_later(w, world_below(w, 5000), cut_heir, (uint64_t)to->machine);
+    if (world_chance(w, 0.35))
+        faults_cut_soon(w, to);
+    else if (world_chance(w, 0.4))
+        world_later(w, 20000 + world_below(w, 400000), transfer_back, (uint64_t)asked->machine);
     node_settle(asked);
 }
 

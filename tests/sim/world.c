@@ -143,6 +143,12 @@ static void plan_threads(struct sim_node *n)
     plan(n, SIM_KEEPER, 50 + world_below(n->world, n->disk_us < 5000 ? 2000 : n->disk_us / 2));
 }
 
+/* The keyspace thread may be busy when another wakes it. */
+static uint64_t wake_us(struct sim_node *n)
+{
+    return 10 + (world_chance(n->world, 0.1) ? world_below(n->world, 10000) : 0);
+}
+
 static void take_turn(struct sim_node *n, enum sim_part part)
 {
     world_mix(n->world, (uint64_t)part << 8 | (uint64_t)n->machine);
@@ -151,7 +157,7 @@ static void take_turn(struct sim_node *n, enum sim_part part)
         node_settle(n);
     } else if (kith_node_run(n->node, part == SIM_LOG ? KITH_NODE_LOG : KITH_NODE_KEEPER)) {
         plan_threads(n);
-        plan(n, SIM_POLL, 10);
+        plan(n, SIM_POLL, wake_us(n));
         look_after(n);
     }
 }
@@ -228,6 +234,7 @@ static void look_after(struct sim_node *n)
         return;
     }
     note_role(n);
+    claims_check_stored(n);
     int64_t timeout_ms = kith_node_timeout_ms(n->node);
     if (timeout_ms >= 0)
         plan(n, SIM_POLL, timeout_ms ? (uint64_t)timeout_ms * 1000 : 20);
@@ -380,7 +387,7 @@ static void wake(void *context)
 {
     struct sim_node *n = context;
     if (n->node && !n->dying)
-        plan(n, SIM_POLL, 10);
+        plan(n, SIM_POLL, wake_us(n));
 }
 
 static struct kith_node_options options_of(struct sim_node *n)
@@ -397,7 +404,7 @@ static struct kith_node_options options_of(struct sim_node *n)
         .checkpoint_log_bytes = small ? (uint64_t)(24 << 10) << world_below(w, 6) : UINT64_MAX,
         .keep_log_bytes = !small                 ? 0
                           : world_chance(w, 0.2) ? 1
-                                                 : (uint64_t)(8 << 10) << world_below(w, 8),
+                                                 : (uint64_t)(8 << 10) << world_below(w, 10),
         .no_final_checkpoint = world_chance(w, 0.5) || w->options.without[SIM_CHECKPOINTS],
         .address = sim_network_address(w->network, n->machine),
         .join_group = n->founded ? 0 : w->group_id,
@@ -508,6 +515,7 @@ void node_wipe(struct sim_node *n)
     n->disk = sim_disk_open(kith_rng_next(&n->world->rng));
     n->founded = false;
     n->id = n->acked_term = n->acked_index = n->led_term = 0;
+    n->world->admin.stayed[n->machine] = false;
 }
 
 /* --- one run --- */
@@ -608,6 +616,7 @@ static void come_to_rest(struct world *w)
         world_fail(w, "the mended group does not come to rest at %" PRIu64 " entries%s: %s", w->rest_count,
                    admin_is_done(w) ? "" : " (members)", describe(w));
     w->result->rests++;
+    admin_note_rest(w);
 }
 
 /* Troubles in rounds, and the peace after each: what is stuck then would be so for ever. */
@@ -715,6 +724,7 @@ bool sim_run(const struct sim_options *options, struct sim_result *result)
             options->control == SIM_CONTROL_LOG_NOT_SYNCED)
             sim_disk_lie(w->nodes[i].disk,
                          options->control == SIM_CONTROL_STATE_NOT_SYNCED ? "state-" : "log-");
+    admin_note_rest(w);
     claims_start(w);
     clients_start(w);
     live_through_troubles(w, (options->seconds ? options->seconds : 12) * 1000000);

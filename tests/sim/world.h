@@ -117,7 +117,7 @@ struct sim_node {
     uint64_t term, commit_index, streams;
     enum kith_core_role role;
     /* claims.c */
-    uint64_t acked_term, acked_index, led_term;
+    uint64_t acked_term, acked_index, led_term, stored;
     uint64_t near_count; /* entries that a near read has seen in this life */
     struct sim_arrival arrivals[SIM_ARRIVALS];
     uint64_t arrival_count;
@@ -126,6 +126,7 @@ struct sim_node {
 /* What the group is to look like. */
 struct sim_admin {
     bool wanted[SIM_MACHINES + 1];
+    bool stayed[SIM_MACHINES + 1]; /* where all found it when all was at rest last */
     bool busy;
     uint64_t changing_until_us;
 };
@@ -193,6 +194,8 @@ void engine_close(struct sim_engine *e);
 void claims_start(struct world *w);
 /* A frame that the node has received. */
 void claims_note(struct sim_node *n, uint64_t peer, uint64_t sent_us, struct kith_slice frame);
+/* After any event. */
+void claims_check_stored(struct sim_node *n);
 /* It was opened: does it still have what it acknowledged? */
 void claims_check_start(struct sim_node *n);
 /* A read of the node's own state, as READONLY MAXLAG has it: is it as old as the node says, or younger? */
@@ -209,11 +212,15 @@ void clients_free(struct world *w);
 void admin_start(struct world *w);
 bool admin_is_done(struct world *w); /* the members are those wanted */
 void admin_shuffle(struct world *w); /* wants another member, or one less */
+void admin_note_rest(struct world *w);
+/* Another member is where all know it to be. When all have moved at once nobody can find anybody. */
+bool admin_can_do_without(const struct world *w, int machine);
 
 /* faults.c */
 void faults_choose(struct world *w); /* what goes wrong in this world, and how much of it */
 void faults_start(struct world *w);  /* once */
 void faults_begin(struct world *w);  /* a round of troubles */
 void faults_end(struct world *w);
+void faults_cut_soon(struct world *w, struct sim_node *n); /* while something is done with it */
 
 #endif
