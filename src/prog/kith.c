@@ -20,6 +20,7 @@ static const char doc[] =
     "Commands:\n"
     "  kith import vectors FILE --into KEY    load u8bin, i8bin, fbin, fvecs, npy (and .gz)\n"
     "  kith import keys FILE                  load csv or jsonl\n"
+    "  kith import FILE.rdb                   load the keys of a Redis or Valkey server\n"
     "  kith recall KEY --queries F            measure answers against exact ones\n"
     "  kith bench vectors KEY --queries F     the same over several connections, beside another server\n"
     "  kith check DIR                         verify a data folder\n"

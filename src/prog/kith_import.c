@@ -5,20 +5,45 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool names_rdb(const char *path)
+{
+    static const char *const ends[] = {".rdb", ".rdb.gz"};
+    size_t length = strlen(path);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t n = strlen(ends[i]);
+        if (path[0] != '-' && length > n && strcasecmp(path + length - n, ends[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 int kith_import_main(int argc, char **argv, struct kith_options *options)
 {
+    static const struct {
+        const char *word;
+        int (*run)(int argc, char **argv, struct kith_options *options);
+    } kinds[] = {{"vectors", kith_import_vectors}, {"keys", kith_import_keys}, {"rdb", kith_import_rdb}};
     char name[] = "kith import vectors";
-    if (argc > 1 && (strcmp(argv[1], "vectors") == 0 || strcmp(argv[1], "keys") == 0)) {
+    for (size_t i = 0; argc > 1 && i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(argv[1], kinds[i].word) != 0)
+            continue;
         snprintf(name, sizeof name, "kith import %s", argv[1]);
-        bool is_vectors = strcmp(argv[1], "vectors") == 0;
         argv[1] = name;
-        return is_vectors ? kith_import_vectors(argc - 1, argv + 1, options)
-                          : kith_import_keys(argc - 1, argv + 1, options);
+        return kinds[i].run(argc - 1, argv + 1, options);
+    }
+    /* The name alone tells what it is. */
+    for (int i = 1; i < argc; i++) {
+        if (!names_rdb(argv[i]))
+            continue;
+        snprintf(name, sizeof name, "kith import");
+        argv[0] = name;
+        return kith_import_rdb(argc, argv, options);
     }
     bool is_help = argc > 1 && strcmp(argv[1], "--help") == 0;
     fputs("Usage: kith import vectors FILE --into KEY [OPTION...]\n"
           "  or:  kith import keys FILE [OPTION...]\n"
-          "Try 'kith import vectors --help' or 'kith import keys --help'.\n",
+          "  or:  kith import [rdb] FILE.rdb [OPTION...]\n"
+          "Try 'kith import vectors --help', 'kith import keys --help' or 'kith import rdb --help'.\n",
           is_help ? stdout : stderr);
     return is_help ? KITH_EXIT_OK : KITH_EXIT_USAGE;
 }

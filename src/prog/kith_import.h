@@ -34,6 +34,7 @@ int kith_import_put_written(struct kith_import *import, size_t argc, struct kith
 
 int kith_import_vectors(int argc, char **argv, struct kith_options *options);
 int kith_import_keys(int argc, char **argv, struct kith_options *options);
+int kith_import_rdb(int argc, char **argv, struct kith_options *options);
 
 /* Reads replies until no more than pending_max commands are unanswered. An error reply is KITH_EPERM, and the text says
  * which row it was. */

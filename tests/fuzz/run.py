@@ -37,6 +37,9 @@ def fuzz(name, seconds):
         folders.append(seeds)
     argv = [os.path.join(BUILD, "tests", "fuzz", name + "_fuzz"), "-max_total_time=%d" % seconds, "-timeout=20",
             "-rss_limit_mb=3000", "-artifact_prefix=" + broken, "-print_final_stats=1"] + folders
+    words = os.path.join(TREE, "tests", "fuzz", name + ".dict")
+    if os.path.exists(words):
+        argv.append("-dict=" + words)
     env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1",
                UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
     try:

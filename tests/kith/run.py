@@ -353,6 +353,225 @@ def bad_key_files_say_where_and_why():
     contains(kith("import", "keys", path("cut.csv.gz"), code=1)[1], "the gzip file is cut off after")
 
 
+# Moving over from Redis.
+
+
+def rdb_sum(data):
+    """CRC-64 of Jones, bit by bit."""
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x95AC9329AC4BC9B5 if crc & 1 else 0)
+    return struct.pack("<Q", crc)
+
+
+def rdb(body, header=b"REDIS0012"):
+    data = header + body + b"\xff"
+    return data + rdb_sum(data)
+
+
+def redis_fill(call, seed):
+    """Keys of every type in every encoding. Gives the types of those that Kith has not: {key: type}."""
+    chance = random.Random(seed)
+    for i, value in enumerate([b"", b"text", b"-5", b"-3000", b"123456789", b"1099511627776", b"abc" * 5000,
+                               chance.randbytes(70000), b"\x00\xff\r\n'\\"]):
+        call("SET", b"string%d" % i, value)
+        call("SET", b"later%d" % i, value, "PX", 10 ** 8 + i)
+    call("SETBIT", "bits", 100000, 1)
+    call("PFADD", "counted", *range(1000))
+    call("SET", b"key \x00'\n", "odd")
+    left_out = {}
+    for packed in (0, 1, 2):  # nothing is packed, the default, everything is
+        for name in ("hash-max-listpack-entries", "zset-max-listpack-entries", "set-max-intset-entries"):
+            call("CONFIG", "SET", name, (0, 128, 100000)[packed])
+        call("CONFIG", "SET", "list-max-listpack-size", (1, -2, -5)[packed])
+        call("CONFIG", "SET", "hash-max-listpack-value", (0, 64, 100000)[packed])
+        call("CONFIG", "SET", "zset-max-listpack-value", (0, 64, 100000)[packed])
+        for count in (1, 7, 700):
+            tag = b"-%d-%d" % (packed, count)
+            texts = [chance.choice([b"%d" % chance.randint(-2 ** chance.randint(1, 63), 2 ** chance.randint(1, 63)),
+                                    chance.randbytes(chance.randint(0, 80)), b"z" * chance.randint(60, 5000)])
+                     for _ in range(count)]
+            call("HSET", b"hash" + tag, *[w for i, t in enumerate(texts) for w in (b"f%d" % i if i % 2 else b"%d" % i, t)])
+            call("ZADD", b"zset" + tag, *[w for t in texts for w in
+                                          (chance.choice([repr(chance.uniform(-1e9, 1e9)), "inf", "-inf",
+                                                          str(chance.randint(-70000, 70000)), "1e300", "-0"]), t)])
+            call("RPUSH", b"list" + tag, *texts)
+            call("SADD", b"set" + tag, *texts)
+            call("SADD", b"integers" + tag, *range(-count, count))
+            left_out.update({b"list" + tag: "list", b"set" + tag: "set", b"integers" + tag: "set"})
+    call("PEXPIRE", "hash-1-7", 10 ** 8)
+    call("PEXPIRE", "zset-1-700", 10 ** 8)
+    call("RPUSH", "plain", "q" * 20000)
+    for stream in ("stream", "lonely"):
+        for i in range(300):
+            call("XADD", stream, "*", "field", i, "other", "x" * i)
+        left_out[stream.encode()] = "stream"
+    for group, start in (("g", "0"), ("h", "$"), ("i", "0")):
+        call("XGROUP", "CREATE", "stream", group, start)
+    for consumer, count in (("a", 20), ("b", 3)):
+        call("XREADGROUP", "GROUP", "g", consumer, "COUNT", count, "STREAMS", "stream", ">")
+    call("XGROUP", "CREATECONSUMER", "stream", "i", "idle")
+    call("XDEL", "stream", call("XRANGE", "stream", "-", "+", "COUNT", 1)[0][0])
+    left_out[b"plain"] = "list"
+    return left_out
+
+
+def content(call, key):
+    kind = call("TYPE", key)
+    if kind == b"string":
+        return call("GET", key), call("PEXPIRETIME", key)
+    if kind == b"hash":
+        words = call("HGETALL", key)
+        return dict(zip(words[::2], words[1::2])), call("PEXPIRETIME", key)
+    if kind == b"zset":
+        words = call("ZRANGE", key, 0, -1, "WITHSCORES")  # versions write the same score with other digits
+        return [(m, float(score)) for m, score in zip(words[::2], words[1::2])], call("PEXPIRETIME", key)
+    return None
+
+
+def a_file_of_redis_is_taken_over_and_the_rest_is_told_key_by_key():
+    start()
+    redis = servers.start_redis("--enable-debug-command", "yes")
+    try:
+        there, here = redis.client(), SERVER.client()
+        left_out = redis_fill(there.call, 20261120)
+        equal(there.call("SELECT", 3), b"OK")
+        there.call("SET", "far", "away")
+        there.call("SELECT", 0)
+        there.call("FUNCTION", "LOAD", "#!lua name=mylib\nredis.register_function('f', function() return 1 end)")
+        equal(there.call("DEBUG", "RELOAD"), b"OK")
+        equal(there.call("SAVE"), b"OK")
+        here.call("SELECT", 0)
+        if "--redis" not in sys.argv:
+            here.call("HSET", "string0", "in", "the way")
+            here.call("ZADD", "zset-1-7", 5, "in the way")
+        name = os.path.join(redis.folder, "dump.rdb")
+        out, _ = kith("import", name, code=1)
+        lines = [line for line in out.splitlines() if line.startswith("left out: ") and line.endswith("not there yet")]
+        told = sorted(re.match("left out: ([a-z]+) '(.*)': ", line).groups() for line in lines)
+        equal(told, sorted((kind, key.decode()) for key, kind in left_out.items()))
+        contains(out, "left out: function library 'mylib'\n", "1 function library")
+        keys = there.call("KEYS", "*")
+        compared = 0
+        for key in keys:
+            wanted = None if key in left_out else content(there.call, key)
+            if wanted is None:
+                equal((key, here.call("EXISTS", key)), (key, 0))
+                continue
+            equal((key, content(here.call, key)), (key, wanted))
+            compared += 1
+        equal(here.call("DBSIZE"), compared)
+        equal(compared + len(left_out), len(keys))
+        contains(out, "%d keys in " % (compared + 1))
+        here.call("SELECT", 3)
+        equal(here.call("GET", "far"), b"away")
+        quiet, _ = kith("import", "rdb", name, "--quiet", "--prefix", "again:", "--pipeline", "1", code=1)
+        assert "'" not in quiet, quiet
+        contains(quiet, "left out: ", " list", " set", " stream")
+        here.call("SELECT", 0)
+        equal(here.call("DBSIZE"), 2 * compared)
+        equal(content(here.call, "again:hash-2-700"), content(there.call, "hash-2-700"))
+        there.close()
+        here.close()
+    finally:
+        redis.close()
+
+
+def a_file_is_taken_over_whole_with_exit_code_0():
+    start()
+    body = (b"\xfa\x09redis-ver\x058.0.0\xfe\x00\xfb\x02\x01\x00\x01k\x01v\xfc" + struct.pack("<q", 1000) + b"\x00\x03old\x01v"
+            b"\xfc" + struct.pack("<q", 4102444800000) + b"\x04\x01h\x01\x01f\x01w")
+    out, _ = kith("import", path("whole.rdb.gz", rdb(body)))
+    contains(out, "2 keys in ", "taken: 1 string, 1 hash\n", "past their time: 1\n")
+    equal(kith("EXISTS", "k", "old", "h")[0], "2\n")
+    equal(kith("PEXPIRETIME", "h")[0], "4102444800000\n")
+    with open(path("whole.rdb"), "wb") as f:
+        f.write(rdb(b"\x00\x01k\x01w", b"VALKEY080"))
+    contains(kith("import", path("whole.rdb"))[0], "1 keys in ")
+    equal(kith("GET", "k")[0], "w\n")
+    contains(kith("import", "--help")[0], "kith import [rdb] FILE.rdb")
+
+
+def what_a_key_loses_is_told():
+    start()
+    body = (b"\xfe\x41\xf4\x00\x01k\x01v"  # database 500
+            b"\xfe\x00\x16\x01h\x02\x00\x01f\x01w\x05\x01g\x01x"  # one of two fields has a time
+            b"\x16\x01i\x01\x05\x01g\x01x")
+    out, _ = kith("import", path("part.rdb", rdb(body)), code=1)
+    contains(out, "left out: string 'k' of database 500: the server has no such database",
+             "left out in part: hash 'h': 1 of 2: fields with a time to live of their own are not there yet\n",
+             "left out: hash 'i': 1 of 1: fields with a time", "1 keys in ", "left out: 1 string, 1 hash\n",
+             "left out in part: 1\n")
+    equal(json.loads(kith("HGETALL", "h", "--json")[0]), {"f": "w"})
+
+
+def vector_sets_of_redis_8_are_taken_over():
+    needs_vectors()
+    start()
+
+    def number(value):
+        return b"\x02\x81" + struct.pack(">Q", value)
+
+    def text(value):
+        return b"\x05\x80" + struct.pack(">I", len(value)) + value
+
+    def place(length, span):
+        """Numbers of an element's place in a graph of one level without links; the last has length and range."""
+        bits = struct.unpack("<II", struct.pack("<ff", length, span))
+        return b"\x02\x06" + b"".join(number(n) for n in (9, 1 << 24, 0, 32, 0, bits[1] << 32 | bits[0]))
+
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    module = 0
+    for c in "vectorset":
+        module = module << 6 | letters.index(c)
+    kind = b"\x81" + struct.pack(">Q", module << 10)
+    plain = (b"\x07\x05plain" + kind + number(2) + number(2) + number(24 << 8) + number(2)
+             + text(b"a") + text(b'{"n":1}') + text(struct.pack("<ff", 0.6, 0.8)) + place(5, 0)
+             + text(b"b") + text(b"") + text(struct.pack("<ff", 1, 0)) + place(1, 0) + b"\x00")
+    rounded = (b"\x07\x07rounded" + kind + number(2) + number(1) + number(16 << 8 | 1) + number(0)
+               + text(b"a") + text(b"\x7f\x00") + place(2, 1) + b"\x00")
+    bits = (b"\x07\x04bits" + kind + number(3) + number(1) + number(16 << 8 | 2) + number(0)
+            + text(b"a") + text(b"\x05\0\0\0\0\0\0\0") + place(1, 0) + b"\x00")
+    reduced = (b"\x07\x07reduced" + kind + number(2) + number(1) + number(16 << 8) + number(1) + number(2) + text(b"." * 16)
+               + text(b"a") + text(b"12345678") + place(1, 0) + b"\x00")
+    out, _ = kith("import", path("v.rdb", rdb(plain + rounded + bits + reduced + b"\x00\x01k\x01v")), code=1)
+    contains(out, "left out: vectorset 'reduced': vector sets made with REDUCE cannot be taken over", "4 keys in ",
+             "taken: 3 vectorset, 1 string\n", "left out: 1 vectorset\n")
+    equal(kith("GET", "k")[0], "v\n")
+    equal([round(float(x), 4) for x in json.loads(kith("VEMB", "plain", "a", "--json")[0])], [3.0, 4.0])
+    equal(kith("VGETATTR", "plain", "a")[0], '{"n":1}\n')
+    equal(kith("VGETATTR", "plain", "b")[0], "\n")
+    equal(kith("VCARD", "plain")[0], "2\n")
+    facts = json.loads(kith("VINFO", "plain", "--json")[0])
+    equal((facts["hnsw-m"], facts["quant-type"], facts["vector-dim"]), (24, "f32", 2))
+    equal(json.loads(kith("VINFO", "rounded", "--json")[0])["quant-type"], "int8")
+    assert abs(json.loads(kith("VEMB", "rounded", "a", "--json")[0])[0] - 2) < 0.02
+    equal(json.loads(kith("VINFO", "bits", "--json")[0])["quant-type"], "bin")
+    equal(kith("VSIM", "plain", "VALUES", "2", "6", "8", "COUNT", "1")[0], "a\n")
+
+
+def bad_rdb_files_say_where_and_why():
+    start()
+    good = rdb(b"\x00\x01k\x01v")
+
+    def refused(content, *wanted, name="bad.rdb"):
+        contains(kith("import", path(name, content), code=1)[1], *wanted)
+
+    refused(b"", "bad.rdb: byte 0: the file ends before its end mark")
+    refused(b"key,value\na,1\n", "bad.rdb: byte 0: this is no RDB file")
+    refused(good[:-1], "the file ends before its end mark: it was cut off")
+    refused(good[:-1] + bytes([good[-1] ^ 1]), "the checksum is ")
+    refused(good.replace(b"0012", b"0099"), "version 99 of the format, and 12 is the newest that can be read")
+    refused(rdb(b"\x00\x01k\x01v\x63"), "byte 14: type 99, which cannot be read")
+    refused(rdb(b"\x0d\x01h\x03abc"), "in key 'h' of database 0 (hash): the packed value is damaged")
+    kith("import", path("none.rdb"), code=1)
+    contains(kith("import", "rdb", code=2)[1], "a FILE is needed")
+    kith("import", path("good.rdb", good))
+    equal(kith("GET", "k")[0], "v\n")
+
+
 # Loading vectors, and the recall table.
 
 
@@ -542,7 +761,10 @@ CASES = [one_command_prints_its_reply, an_error_reply_is_exit_code_1, json_is_js
          wrong_usage_is_exit_code_2, a_password_is_sent, a_database_is_selected,
          the_interactive_client_answers_and_remembers, the_interactive_client_hints_completes_and_helps,
          the_interactive_client_connects_again, csv_becomes_strings_and_hashes, jsonl_becomes_strings_and_hashes,
-         bad_key_files_say_where_and_why, vectors_are_loaded_from_every_format, vectors_get_names_attributes_and_options,
+         bad_key_files_say_where_and_why,
+         a_file_of_redis_is_taken_over_and_the_rest_is_told_key_by_key, a_file_is_taken_over_whole_with_exit_code_0,
+         what_a_key_loses_is_told, vector_sets_of_redis_8_are_taken_over, bad_rdb_files_say_where_and_why,
+         vectors_are_loaded_from_every_format, vectors_get_names_attributes_and_options,
          bad_vector_files_say_where_and_why, the_recall_table_is_right, check_finds_a_folder_sound_or_says_where_not,
          SHUTDOWN_that_is_carried_out_is_no_error]
 
