@@ -6,6 +6,7 @@
 #include "net/peer.h"
 #include "net/server.h"
 #include "prog/config.h"
+#include "repl/backup.h"
 
 #define KITHD_VERSION       KITH_VERSION
 #define KITHD_REDIS_VERSION "7.2.4" /* what clients look at to know which commands and replies to expect */
@@ -59,6 +60,8 @@ void app_cluster_node_options(struct app *app, struct kith_node_options *options
 int app_cluster_start(struct app *app, struct kith_error *error);
 /* After the node was closed, before the server. */
 void app_cluster_close(struct app *app);
+/* What of the log is kept, and how fast checkpoints go out. */
+struct kith_node_limits app_node_limits(const struct app *app);
 /* Takes over what CONFIG SET may change. */
 void app_cluster_configure(struct app *app);
 
@@ -69,6 +72,7 @@ typedef void (*app_command_function)(struct app *app, struct kith_call *call);
 /* One function a file; NULL when the name is not theirs. */
 app_command_function app_config_command(const char *name);
 app_command_function app_debug_command(const char *name);
+app_command_function app_backup_command(const char *name);
 app_command_function app_save_command(const char *name);
 app_command_function app_cluster_command(const char *name);
 app_command_function app_wait_command(const char *name);

@@ -47,6 +47,8 @@ struct kith_config {
     char *cluster_tls_cert, *cluster_tls_key, *cluster_tls_ca;
     int64_t cluster_role; /* enum kith_config_role */
     int64_t cluster_election_ms, cluster_heartbeat_ms;
+    int64_t cluster_keep_log_bytes, cluster_stream_rate_bytes; /* the latter a second */
+    int64_t backup_keep_log_bytes;
     int64_t debug_peer_delay_ms, debug_peer_drop_percent;
     char *debug_peer_block;
     char *cluster_client_address;

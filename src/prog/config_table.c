@@ -70,6 +70,14 @@ const struct config_row kith_config_rows[] = {
     {"checkpoint-log-size", CONFIG_BYTES, false, FIELD(checkpoint_log_bytes), 1 * MIB, 1024 * GIB,
      .initial = "256mb", .help = "bytes of log after which a checkpoint is made"},
 
+    {"backup-keep-log", CONFIG_BYTES, true, FIELD(backup_keep_log_bytes), 0, 1024 * GIB, .initial = "0",
+     .help = "bytes of log kept behind a checkpoint, for kith backup --log to fetch them in time"},
+    {"cluster-keep-log", CONFIG_BYTES, true, FIELD(cluster_keep_log_bytes), 1 * MIB, 1024 * GIB,
+     .initial = "256mb",
+     .help = "bytes of log kept behind a checkpoint in a group, for nodes that are behind"},
+    {"cluster-stream-rate", CONFIG_BYTES, true, FIELD(cluster_stream_rate_bytes), 0, 1024 * GIB,
+     .initial = "0", .help = "bytes a second of checkpoints on their way to other nodes; 0: no limit"},
+
     {"cluster-address", CONFIG_TEXT, false, FIELD(cluster_address), .initial = "",
      .help = "HOST:PORT where the other nodes of a group reach this one; empty: it stays alone"},
     {"cluster-bind", CONFIG_TEXT, false, FIELD(cluster_bind), .initial = "",

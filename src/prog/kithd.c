@@ -187,6 +187,10 @@ static int open_node(struct app *app, struct kith_error *error)
         .client_address = app->client_address,
         .version = KITHD_VERSION,
     };
+    struct kith_node_limits limits = app_node_limits(app);
+    options.keep_log_bytes = limits.keep_log_bytes;
+    options.keep_always_bytes = limits.keep_always_bytes;
+    options.stream_bytes_per_s = limits.stream_bytes_per_s;
     app_cluster_node_options(app, &options);
     if (*options.dir)
         KITH_INFO("reading %s", options.dir);

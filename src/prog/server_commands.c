@@ -29,6 +29,8 @@ static app_command_function find(const char *name)
             return commands[i].run;
     app_command_function run = app_config_command(name);
     if (!run)
+        run = app_backup_command(name);
+    if (!run)
         run = app_save_command(name);
     if (!run)
         run = app_cluster_command(name);

@@ -67,6 +67,8 @@ static void take_effect(struct app *app)
     kith_server_configure(app->server, &options);
     kith_node_set_durability(app->node, durabilities[app->config.durability]);
     kith_log_set_level(levels[app->config.log_level]);
+    struct kith_node_limits limits = app_node_limits(app);
+    kith_node_set_limits(app->node, &limits);
     app_cluster_configure(app);
 }
 

@@ -203,6 +203,7 @@ void kith_node_poll(struct kith_node *node)
     node_take_time(node);
     node_members_poll(node);
     node_stream_poll(node);
+    node_backup_poll(node);
     node_forward_take_time(node);
     node_forward_flush(node);
     node_read_poll(node);
@@ -225,9 +226,11 @@ int64_t kith_node_timeout_ms(const struct kith_node *node)
     if (at < node->core_not_before_ms)
         at = node->core_not_before_ms;
     uint64_t members_at = node_members_due_ms(node), forward_at = node_forward_due_ms(node);
-    uint64_t streams_at = node_stream_due_ms(node);
+    uint64_t streams_at = node_stream_due_ms(node), backup_at = node_backup_due_ms(node);
     if (at > streams_at)
         at = streams_at;
+    if (at > backup_at)
+        at = backup_at;
     if (at > members_at)
         at = members_at;
     if (at > forward_at)
@@ -272,6 +275,7 @@ static void node_free(struct kith_node *node)
     }
     node_window_close(&node->window);
     node_stream_close(node);
+    node_backup_close(node);
     node_members_close(node);
     free(node->prepared.at);
     free(node->append_entries);

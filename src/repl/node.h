@@ -82,6 +82,7 @@ struct kith_node_options {
     unsigned write_timeout_ms; /* how long an appended write may stay undecided before its outcome is reported
                                            as unknown; 0: 10,000 */
     uint64_t keep_log_bytes;   /* of the log behind a checkpoint, for members that are behind; 0: 256 MiB */
+    uint64_t keep_always_bytes; /* the same on a node that is alone, too: for copies of the log; 0: nothing */
     uint64_t stream_bytes_per_s; /* of snapshots, for all peers together; 0: no limit */
 
     /* --- for the simulator --- */

@@ -117,14 +117,24 @@ static void trimmed(struct kith_task *task)
     free_run(run);
 }
 
+/* Of the log behind a checkpoint. */
+static uint64_t bytes_to_keep(const struct kith_node *node)
+{
+    const struct kith_node_options *options = &node->options;
+    uint64_t for_members = options->keep_log_bytes ? options->keep_log_bytes : DEFAULT_KEEP_BYTES;
+    if (!node->in_group)
+        for_members = 0;
+    return for_members > options->keep_always_bytes ? for_members : options->keep_always_bytes;
+}
+
 /* The core and the log let go of the same entries: what the core believes that it can send must be there. */
 static void forget_entries(struct checkpoint_run *run)
 {
     struct kith_node *node = run->node;
     struct kith_core_update update;
-    uint64_t keep_bytes = node->options.keep_log_bytes ? node->options.keep_log_bytes : DEFAULT_KEEP_BYTES;
+    uint64_t keep_bytes = bytes_to_keep(node);
     uint64_t from = run->info.index + 1;
-    if (node->in_group && !node->log_lacks_entries)
+    if (keep_bytes && !node->log_lacks_entries)
         from = kith_log_keep_from(node->log, run->info.index, keep_bytes);
     uint64_t trailing = run->info.index + 1 - from;
     if (trailing > UINT_MAX) {
@@ -154,6 +164,7 @@ static void record_success(struct checkpoint_run *run)
         return;
     }
     s->checkpoint_index = run->info.index;
+    node->checkpoint_term = run->info.term;
     s->checkpoint_file_bytes = run->file_bytes;
     s->last_save_ms = run->info.created_ms;
     node->log_bytes_since -= run->log_bytes_since;

@@ -68,6 +68,7 @@ static void finish(struct stream_load *load)
         return;
     }
     node->applied_index = s->checkpoint_index = load->snapshot.index;
+    node->checkpoint_term = load->snapshot.term;
     node->applied_term = load->snapshot.term;
     s->checkpoint_file_bytes = load->file_bytes;
     s->last_save_ms = load->created_ms;

@@ -98,6 +98,7 @@ struct node_lag {
 
 struct checkpoint_run; /* node_checkpoint.c */
 struct node_streams;   /* node_stream.h */
+struct node_backups;   /* node_backup.c */
 
 struct kith_node {
     struct kith_node_options options;
@@ -133,6 +134,7 @@ struct kith_node {
     bool cut;     /* it has ended */
     bool removed; /* from the group, by what a member said: it stands for no election any more */
     struct node_streams *streams; /* NULL until a member is far behind, or this node is */
+    struct node_backups *backups; /* NULL until one is made */
     struct node_members *members; /* node_members.h */
     bool needs_barrier;           /* a leader that has no entry of its own term yet */
     int failure;
@@ -140,6 +142,7 @@ struct kith_node {
     struct kith_error failure_text;
 
     uint64_t log_bytes_since, entries_since; /* the newest checkpoint */
+    uint64_t checkpoint_term;                /* of its last entry */
     bool log_lacks_entries; /* that the core would send: the next checkpoint makes it forget all before it */
     uint64_t checkpoint_not_before; /* log_bytes_since at which the next automatic one may start */
     struct checkpoint_run *run;
@@ -287,6 +290,14 @@ bool node_stream_run(struct kith_node *node);
 void node_stream_get_progress(const struct kith_node *node, uint64_t peer, uint64_t *done, uint64_t *total);
 /* Waits for what runs. */
 void node_stream_close(struct kith_node *node);
+
+/* --- node_backup.c --- */
+
+/* Lets go of what nobody reads any more. */
+void node_backup_poll(struct kith_node *node);
+uint64_t node_backup_due_ms(const struct kith_node *node);
+/* Once the streams are closed: their thread is the one that reads. */
+void node_backup_close(struct kith_node *node);
 
 /* --- node_checkpoint.c --- */
 

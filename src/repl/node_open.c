@@ -154,6 +154,7 @@ static int load_checkpoint(struct kith_node *node, struct kith_error *error)
     node->applied_index = found->checkpoint.index;
     node->applied_term = found->checkpoint.term;
     node->status.checkpoint_index = found->checkpoint.index;
+    node->checkpoint_term = found->checkpoint.term;
     node->status.checkpoint_file_bytes = found->checkpoint.file_bytes;
     node->status.last_save_ms = found->checkpoint.created_ms;
     node->status.recovery.checkpoint_bytes = found->checkpoint.raw_bytes;
@@ -267,11 +268,11 @@ static int open_log(struct kith_node *node, struct kith_error *error)
 }
 
 /* What a crash between a checkpoint and its tidying up left behind. The checkpoint was read completely by
- * now. What the core knows the terms of stays while there is anyone who may ask for it. */
+ * now. What the core knows the terms of stays while there is anyone who may ask for it: a member, or a copy of the log. */
 static void remove_covered(struct kith_node *node, uint64_t index)
 {
     int status = kith_store_trim_checkpoints(node->options.fs, node->options.dir, index);
-    if (kith_core_member_count(node->core) > 1)
+    if (kith_core_member_count(node->core) > 1 || node->options.keep_always_bytes)
         index = kith_store_get_found(node->store)->first_index - 1;
     if (status == KITH_OK)
         status = kith_log_trim(node->log, index);

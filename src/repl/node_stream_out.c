@@ -150,7 +150,7 @@ static bool is_allowed(struct kith_node *node)
         return true;
     if (node->now_ms < streams->budget_ms)
         return false;
-    uint64_t burst = rate * BURST_MS / 1000, passed = node->now_ms - streams->budget_ms;
+    uint64_t burst = rate * BURST_MS / 1000 + 1, passed = node->now_ms - streams->budget_ms;
     uint64_t earned = passed > BURST_MS ? burst : rate * passed / 1000;
     if (earned) {
         streams->budget_ms = node->now_ms;
