@@ -98,6 +98,12 @@ void kith_entry_begin(struct kith_buf *payload, int64_t time_ms, uint64_t seed);
 void kith_entry_append(struct kith_buf *payload, uint32_t db_index, const struct kith_slice *argv,
                        size_t argc);
 
+/* The entry's own time, in ms since 1970; what counts is never less than the last one's. KITH_ECORRUPT, KITH_EVERSION. */
+int kith_entry_time(struct kith_slice payload, int64_t *time_ms);
+/* The time of the last entry before a checkpoint was made; `start` is the beginning of its stream, 32 bytes at least.
+ * KITH_ECORRUPT, KITH_EVERSION. */
+int kith_engine_stream_time(struct kith_slice start, int64_t *time_ms);
+
 /* Who gets the replies of an entry that was made here. `begin` is called before command number n with
  * where its reply goes (it may set *reply to NULL: discarded) and whose session it is; `end` after it. */
 struct kith_apply_hooks {

@@ -14,6 +14,19 @@ void kith_entry_begin(struct kith_buf *payload, int64_t time_ms, uint64_t seed)
     kith_buf_append_u64(payload, seed);
 }
 
+int kith_entry_time(struct kith_slice payload, int64_t *time_ms)
+{
+    struct kith_reader r = kith_reader(payload);
+    uint8_t version = kith_reader_u8(&r);
+    uint64_t time = kith_reader_u64(&r);
+    if (r.failed || version == 0 || time > INT64_MAX)
+        return KITH_ECORRUPT;
+    if (version != ENTRY_VERSION)
+        return KITH_EVERSION;
+    *time_ms = (int64_t)time;
+    return KITH_OK;
+}
+
 void kith_entry_append(struct kith_buf *payload, uint32_t db_index, const struct kith_slice *argv,
                        size_t argc)
 {

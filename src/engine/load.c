@@ -117,6 +117,20 @@ static int read_head(struct kith_loader *loader, struct kith_reader *r)
     return KITH_OK;
 }
 
+int kith_engine_stream_time(struct kith_slice start, int64_t *time_ms)
+{
+    struct kith_reader r = kith_reader(start);
+    (void)kith_reader_varint(&r); /* its length */
+    uint8_t kind = kith_reader_u8(&r), version = kith_reader_u8(&r);
+    uint64_t time = kith_reader_u64(&r);
+    if (r.failed || kind != KITH_RECORD_HEAD || version == 0 || time > INT64_MAX)
+        return KITH_ECORRUPT;
+    if (version != KITH_RECORD_VERSION)
+        return KITH_EVERSION;
+    *time_ms = (int64_t)time;
+    return KITH_OK;
+}
+
 static int read_string(struct kith_db *db, struct kith_slice name, int64_t expiry_ms, struct kith_slice value)
 {
     struct kith_key key;

@@ -24,6 +24,9 @@ static const char doc[] =
     "  kith recall KEY --queries F            measure answers against exact ones\n"
     "  kith bench vectors KEY --queries F     the same over several connections, beside another server\n"
     "  kith check DIR                         verify a data folder\n"
+    "  kith backup FILE|FOLDER                copy a running server's data\n"
+    "  kith restore BACKUP FOLDER             make a data folder of a copy\n"
+    "  kith recover FOLDER NEW-FOLDER         after a majority was lost: a new group of a survivor\n"
     "  kith cluster [status|add|remove|...]   show and change a group of nodes\n\n"
     "Each has its own --help. Exit codes: 0 all well, 1 an error reply or failure, 2 wrong usage.";
 
@@ -175,6 +178,12 @@ int main(int argc, char **argv)
         return kith_bench_main(argc, argv, &options);
     if (strcmp(argv[0], "check") == 0)
         return kith_check_main(argc, argv, &options);
+    if (strcmp(argv[0], "backup") == 0)
+        return kith_backup_main(argc, argv, &options);
+    if (strcmp(argv[0], "restore") == 0)
+        return kith_restore_main(argc, argv, &options);
+    if (strcmp(argv[0], "recover") == 0)
+        return kith_recover_main(argc, argv, &options);
     if (strcmp(argv[0], "cluster") == 0)
         return kith_cluster_main(argc, argv, &options);
     return send_words(argc, argv, &options, arguments.read_last);

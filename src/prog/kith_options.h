@@ -42,6 +42,9 @@ int kith_import_main(int argc, char **argv, struct kith_options *options);
 int kith_recall_main(int argc, char **argv, struct kith_options *options);
 int kith_bench_main(int argc, char **argv, struct kith_options *options);
 int kith_cluster_main(int argc, char **argv, struct kith_options *options);
+int kith_backup_main(int argc, char **argv, struct kith_options *options);
+int kith_restore_main(int argc, char **argv, struct kith_options *options);
+int kith_recover_main(int argc, char **argv, struct kith_options *options);
 int kith_check_main(int argc, char **argv, struct kith_options *options);
 /* Commands from standard input, one a line. */
 int kith_pipe_main(struct kith_options *options);

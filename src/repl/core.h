@@ -114,6 +114,12 @@ void kith_core_close(struct kith_core *core);
 /* A configuration of one voter, encoded to a malloc'ed slice. */
 int kith_core_encode_single(struct kith_slice *out, uint64_t node_id, const char *address);
 
+/* Calls visit for each member of an encoded configuration. KITH_ECORRUPT, KITH_ENOMEM. */
+int kith_core_visit_configuration(struct kith_slice encoded,
+                                  void (*visit)(void *context, uint64_t id, const char *address,
+                                                enum kith_core_member_role role),
+                                  void *context);
+
 /* Before start: the entries read back from the log, in order, from start.first_index on. Only a
  * configuration's payload is kept (copied). truncate keeps the first `count`. */
 int kith_core_load_entry(struct kith_core *core, uint64_t term, enum kith_entry_kind kind,

@@ -53,6 +53,20 @@ int core_decode_configuration(struct raft_configuration *out, struct kith_slice 
     return core_status(rv);
 }
 
+int kith_core_visit_configuration(struct kith_slice encoded,
+                                  void (*visit)(void *context, uint64_t id, const char *address,
+                                                enum kith_core_member_role role),
+                                  void *context)
+{
+    struct raft_configuration configuration;
+    int status = core_decode_configuration(&configuration, encoded);
+    for (unsigned i = 0; i < configuration.n && status == KITH_OK; i++)
+        visit(context, configuration.servers[i].id, configuration.servers[i].address,
+              (enum kith_core_member_role)configuration.servers[i].role);
+    raft_configuration_close(&configuration);
+    return status;
+}
+
 int core_encode_configuration(struct kith_slice *out, const struct raft_configuration *configuration)
 {
     struct raft_buffer buffer;

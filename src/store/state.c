@@ -9,7 +9,7 @@
 
 static const char magic[8] = {'K', 'I', 'T', 'H', 'S', 'T', 'A', '\n'};
 
-enum { VERSION = 1, STATE_BYTES = 64, FLAG_BOOTSTRAPPED = 1 };
+enum { VERSION = 1, STATE_BYTES = 64, FLAG_BOOTSTRAPPED = 1, FLAG_BACKUP = 2 };
 
 static const char *const copy_names[2] = {"state-1", "state-2"};
 
@@ -18,7 +18,8 @@ static void encode(char out[STATE_BYTES], const struct kith_state *state)
     memset(out, 0, STATE_BYTES);
     memcpy(out, magic, sizeof magic);
     kith_put_u32(out + 8, VERSION);
-    kith_put_u32(out + 12, state->bootstrapped ? FLAG_BOOTSTRAPPED : 0);
+    kith_put_u32(out + 12,
+                 (state->bootstrapped ? FLAG_BOOTSTRAPPED : 0u) | (state->backup ? FLAG_BACKUP : 0u));
     kith_put_u64(out + 16, state->folder_id);
     kith_put_u64(out + 24, state->counter);
     kith_put_u64(out + 32, state->term);
@@ -37,6 +38,7 @@ static int decode(struct kith_state *state, const char in[STATE_BYTES], const ch
         kith_get_u32(in + STATE_BYTES - 4) != kith_crc32c(VERSION, in, STATE_BYTES - 4))
         return kith_error_set(error, KITH_ECORRUPT, "%s is damaged: its checksum does not match", path);
     state->bootstrapped = kith_get_u32(in + 12) & FLAG_BOOTSTRAPPED;
+    state->backup = kith_get_u32(in + 12) & FLAG_BACKUP;
     state->folder_id = kith_get_u64(in + 16);
     state->counter = kith_get_u64(in + 24);
     state->term = kith_get_u64(in + 32);

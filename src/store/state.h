@@ -11,9 +11,10 @@ struct kith_state {
     uint64_t folder_id; /* random; in each segment and checkpoint of the folder */
     uint64_t node_id;
     uint64_t term, voted_for;
-    uint64_t counter;  /* of writes */
-    bool bootstrapped; /* the log's first entry is on the disk: from here on a folder without a log is damaged
-                        */
+    uint64_t counter; /* of writes */
+    bool
+        bootstrapped; /* the log's first entry is on the disk: from here on a folder without a log is damaged */
+    bool backup; /* a copy made by kith backup, or a restore that was not finished: no server starts on it */
 };
 
 /* Reads both copies and takes the newer valid one. KITH_ENOENT: neither file is there. KITH_ECORRUPT: no

@@ -54,6 +54,7 @@ static int found_new(struct kith_store *store, const struct kith_store_options *
     uint64_t seed = options->seed;
     if (!seed)
         kith_os_random(&seed, sizeof seed);
+    state->backup = options->backup;
     state->folder_id = options->join_group ? options->join_group : kith_splitmix64(&seed) | 1;
     state->node_id = kith_splitmix64(&seed);
     state->node_id = state->node_id >> 1 | 1; /* never 0, and fits a signed number */
@@ -96,6 +97,14 @@ static int read_state(struct kith_store *store, const struct kith_store_options 
     int status = kith_state_load(&store->found.state, store->fs, store->dir, error);
     if (status == KITH_ENOENT)
         return found_new(store, options, error);
+    if (status == KITH_OK && store->found.state.backup && !options->backup)
+        return kith_error_set(
+            error, KITH_EPERM,
+            "%s is a backup, or a restore that was not finished: `kith restore %s NEW-FOLDER` "
+            "makes a folder of a backup that a server can use",
+            store->dir, store->dir);
+    if (status == KITH_OK && !store->found.state.backup && options->backup)
+        return kith_error_set(error, KITH_EPERM, "%s is a server's data folder, not a backup", store->dir);
     if (status == KITH_OK && store->found.state.bootstrapped && !store->folder.segment_count)
         return kith_error_set(
             error, KITH_ECORRUPT,
@@ -237,9 +246,9 @@ int kith_store_read_checkpoint(struct kith_store *store, int (*take)(void *conte
     return KITH_OK;
 }
 
-int kith_store_read_log(struct kith_store *store,
-                        int (*visit)(void *context, const struct kith_record *record), void *context,
-                        struct kith_error *error)
+/* Ready to read the log. Returns what the checkpoint covers. */
+static uint64_t begin_walk(struct kith_store *store,
+                           int (*visit)(void *context, const struct kith_record *record), void *context)
 {
     uint64_t covered = store->found.has_checkpoint ? store->found.checkpoint.index : 0;
     store->walk = (struct kith_folder_walk){.fs = store->fs,
@@ -250,6 +259,43 @@ int kith_store_read_log(struct kith_store *store,
                                             .context = context};
     store->found.last_index = covered;
     store->found.first_index = covered + 1;
+    return covered;
+}
+
+/* What was read, as far as it goes on behind the checkpoint. */
+static void end_walk(struct kith_store *store, uint64_t covered)
+{
+    if (store->walk.next_index - 1 > covered)
+        store->found.last_index = store->walk.next_index - 1;
+    store->found.first_index = store->walk.next_index == store->found.last_index + 1
+                                   ? store->walk.first_index
+                                   : store->found.last_index + 1;
+    store->found.log_bytes = store->walk.bytes;
+    store->found.committed = store->walk.committed;
+    store->found.cut_bytes = store->walk.cut_bytes;
+}
+
+int kith_store_read_tail(struct kith_store *store,
+                         int (*visit)(void *context, const struct kith_record *record), void *context,
+                         struct kith_error *error)
+{
+    uint64_t covered = begin_walk(store, visit, context);
+    for (size_t first = store->folder.segment_count; first > 0; first--) {
+        int status = kith_folder_walk(&store->walk, first - 1, first - 1, error);
+        if (status != KITH_OK)
+            return status;
+        end_walk(store, covered);
+        if (store->walk.records)
+            break;
+    }
+    return KITH_OK;
+}
+
+int kith_store_read_log(struct kith_store *store,
+                        int (*visit)(void *context, const struct kith_record *record), void *context,
+                        struct kith_error *error)
+{
+    uint64_t covered = begin_walk(store, visit, context);
     if (!store->folder.segment_count)
         return KITH_OK;
     long start = kith_folder_start(&store->folder, covered + 1);
@@ -271,14 +317,7 @@ int kith_store_read_log(struct kith_store *store,
             ", whose checkpoint is missing. Nothing was changed. Put it back, or restore the "
             "folder from a copy",
             store->dir, store->walk.base_index - 1);
-    if (store->walk.next_index - 1 > covered)
-        store->found.last_index = store->walk.next_index - 1;
-    store->found.first_index = store->walk.next_index == store->found.last_index + 1
-                                   ? store->walk.first_index
-                                   : store->found.last_index + 1;
-    store->found.log_bytes = store->walk.bytes;
-    store->found.committed = store->walk.committed;
-    store->found.cut_bytes = store->walk.cut_bytes;
+    end_walk(store, covered);
     return KITH_OK;
 }
 

@@ -41,6 +41,7 @@ struct kith_store_options {
                             interchangeable */
     uint64_t node_id; /* of a new folder's node; 0: drawn */
     uint64_t seed;    /* of a new folder's identity; 0: drawn */
+    bool backup;      /* a copy's folder, which no server starts on, and not a server's */
 };
 
 /* Makes the folder if needed, locks it, reads the state and the names, and the newest checkpoint's header. A
@@ -66,7 +67,13 @@ int kith_store_read_log(struct kith_store *store,
                         int (*visit)(void *context, const struct kith_record *record), void *context,
                         struct kith_error *error);
 
-/* After read_log: cuts the unfinished write, and syncs what was read, so that nothing is shown to clients
+/* As read_log with only the last segments: from the last one on that holds a record. For a copy's folder, to go on where it
+ * ends. */
+int kith_store_read_tail(struct kith_store *store,
+                         int (*visit)(void *context, const struct kith_record *record), void *context,
+                         struct kith_error *error);
+
+/* After read_log or read_tail: cuts the unfinished write, and syncs what was read, so that nothing is shown to clients
  * that a power cut could take back. Then opens the log behind last_index. options: fs, dir, folder_id,
  * next_sequence and next_index are filled in. */
 int kith_store_open_log(struct kith_store *store, struct kith_log **out, struct kith_log_options *options,
