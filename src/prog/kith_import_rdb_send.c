@@ -140,7 +140,7 @@ static int choose_db(struct kith_rdb_job *job, uint32_t db)
     if (status)
         return status;
     kith_num_format_uint64(digits, db);
-    status = kith_client_call_words(job->client, &reply, &job->error, "SELECT", digits, NULL);
+    status = kith_client_call_words(job->client, &reply, &job->error, "SELECT", digits, (char *)NULL);
     if (status)
         return status;
     job->db = db;

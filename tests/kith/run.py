@@ -552,6 +552,27 @@ def vector_sets_of_redis_8_are_taken_over():
     equal(kith("VSIM", "plain", "VALUES", "2", "6", "8", "COUNT", "1")[0], "a\n")
 
 
+def a_server_that_refuses_keys_is_told():
+    redis = servers.start_redis()
+    try:
+        vectors = b"\x07\x01v\x81\xbd\xe7\x2d\xa2\xbb\x1e\xb4\x00\x02\x01\x02\x01\x02\x00\x02\x00" \
+            b"\x05\x01a\x05\x04\x00\x00\x80\x3f\x02\x03\x02\x01\x02\x00\x02\x00\x00"
+        name = path("refused.rdb", rdb(vectors + b"\x00\x01k\x01v"))
+        out, _ = kith("import", name, code=1, port=redis.port)
+        contains(out, "left out: vectorset 'v': the server says: ERR unknown command 'VADD'", "1 keys in ",
+                 "left out: 1 vectorset\n")
+        equal(out.count("vectorset 'v'"), 1)
+        equal(kith("GET", "k", port=redis.port)[0], "v\n")
+        client = redis.client()
+        client.call("CONFIG", "SET", "maxmemory", "1")
+        client.close()
+        out, err = kith("import", name, code=1, port=redis.port)
+        contains(out, "0 keys (stopped by a failure)")
+        contains(err, "the server says: OOM")
+    finally:
+        redis.close()
+
+
 def bad_rdb_files_say_where_and_why():
     start()
     good = rdb(b"\x00\x01k\x01v")
@@ -763,7 +784,8 @@ CASES = [one_command_prints_its_reply, an_error_reply_is_exit_code_1, json_is_js
          the_interactive_client_connects_again, csv_becomes_strings_and_hashes, jsonl_becomes_strings_and_hashes,
          bad_key_files_say_where_and_why,
          a_file_of_redis_is_taken_over_and_the_rest_is_told_key_by_key, a_file_is_taken_over_whole_with_exit_code_0,
-         what_a_key_loses_is_told, vector_sets_of_redis_8_are_taken_over, bad_rdb_files_say_where_and_why,
+         what_a_key_loses_is_told, vector_sets_of_redis_8_are_taken_over, a_server_that_refuses_keys_is_told,
+         bad_rdb_files_say_where_and_why,
          vectors_are_loaded_from_every_format, vectors_get_names_attributes_and_options,
          bad_vector_files_say_where_and_why, the_recall_table_is_right, check_finds_a_folder_sound_or_says_where_not,
          SHUTDOWN_that_is_carried_out_is_no_error]
