@@ -58,6 +58,8 @@ struct node_voter {
     uint64_t id;
     uint64_t answered; /* the newest probe that it has answered in this term */
     uint64_t heard_ms; /* when a message of this leader's term came from it last; 0: never */
+    uint64_t ranked;   /* the last probe to all that it has answered */
+    unsigned rank;     /* its place among the answers to that */
 };
 
 struct node_reads {
@@ -68,6 +70,8 @@ struct node_reads {
     uint64_t not_before_ms;          /* after a leader said no */
     struct node_voter voters[KITH_MEMBERS_MAX];
     size_t voter_count;
+    uint64_t wide_number;                /* of the last probe to all voters; 0: none in this term */
+    unsigned answer_count, narrow_count; /* its answers, and probes to some of them since */
     /* A follower's view of its age: all that the leader had committed at at_ms is in index, and once that is applied
      * the state is no older than that. */
     uint64_t fresh_ms, next_index, next_ms; /* 0: none */
@@ -247,6 +251,19 @@ uint64_t node_read_due_ms(const struct kith_node *node);
 void node_lag_note(struct kith_node *node);
 /* On the leader: how old the first entry behind this index is, about; 0: there is none. */
 int64_t node_lag_ms(const struct kith_node *node, uint64_t match_index);
+
+/* --- node_probe.c --- */
+
+/* What is known of a voter in this leader's term; NULL: too many. */
+struct node_voter *node_probe_voter(struct kith_node *node, uint64_t id);
+/* The greatest value, of the number at `offset` in struct node_voter, that a majority of the voters has reached; `own` is
+ * this node's. */
+uint64_t node_probe_majority(const struct kith_node *node, size_t offset, uint64_t own);
+/* The next number goes to as many voters as make a majority, or to all. */
+void node_probe_send(struct kith_node *node);
+void node_probe_take_answer(struct kith_node *node, struct node_voter *voter, uint64_t number);
+/* When the oldest question is to go to all voters; UINT64_MAX: it has, or there is none. */
+uint64_t node_probe_late_ms(const struct kith_node *node);
 
 /* --- node_send.c --- */
 

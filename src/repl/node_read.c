@@ -79,41 +79,7 @@ static void end(struct node_read *read, int status)
         done(context, status);
 }
 
-/* --- the voters' answers --- */
-
-static struct node_voter *voter_of(struct kith_node *node, uint64_t id)
-{
-    struct node_reads *reads = &node->reads;
-    for (size_t i = 0; i < reads->voter_count; i++)
-        if (reads->voters[i].id == id)
-            return &reads->voters[i];
-    if (reads->voter_count == KITH_MEMBERS_MAX)
-        return NULL;
-    reads->voters[reads->voter_count] = (struct node_voter){.id = id};
-    return &reads->voters[reads->voter_count++];
-}
-
-/* The greatest value that a majority of the voters has reached; `own` is this node's. */
-static uint64_t majority_of(const struct kith_node *node, size_t offset, uint64_t own)
-{
-    uint64_t values[KITH_MEMBERS_MAX];
-    size_t count = 0;
-    struct kith_core_member member;
-    for (size_t i = 0; i < kith_core_member_count(node->core) && count < KITH_MEMBERS_MAX; i++) {
-        kith_core_get_member(node->core, i, &member);
-        if (member.role != KITH_CORE_VOTER)
-            continue;
-        uint64_t value = member.id == node->id ? own : 0;
-        for (size_t k = 0; k < node->reads.voter_count; k++)
-            if (node->reads.voters[k].id == member.id && member.id != node->id)
-                value = *(const uint64_t *)((const char *)&node->reads.voters[k] + offset);
-        size_t at = count++; /* largest first */
-        for (; at > 0 && values[at - 1] < value; at--)
-            values[at] = values[at - 1];
-        values[at] = value;
-    }
-    return count ? values[count / 2] : 0;
-}
+/* --- answers --- */
 
 static void tell_peer(struct kith_node *node, const struct node_read *read, uint64_t index)
 {
@@ -145,32 +111,18 @@ static void answer_up_to(struct kith_node *node, uint64_t number)
 static void take_answers(struct kith_node *node)
 {
     if (leads(node))
-        answer_up_to(node, majority_of(node, offsetof(struct node_voter, answered), node->reads.number));
+        answer_up_to(node,
+                     node_probe_majority(node, offsetof(struct node_voter, answered), node->reads.number));
 }
 
 /* --- asking --- */
-
-static void send_probe(struct kith_node *node)
-{
-    struct node_reads *reads = &node->reads;
-    struct kith_core_member member;
-    struct kith_frame frame = {.kind = KITH_FRAME_PROBE,
-                               .probe = {.term = kith_core_term(node->core), .number = ++reads->number}};
-    reads->sent_ms = node->now_ms;
-    node->status.probes++;
-    for (size_t i = 0; i < kith_core_member_count(node->core); i++) {
-        kith_core_get_member(node->core, i, &member);
-        if (member.role == KITH_CORE_VOTER && member.id != node->id)
-            node_send(node, member.id, member.address, KITH_LANE_MESSAGES, &frame);
-    }
-}
 
 /* The state is to hold what was committed when the reads came, or later: the index is taken before the probe leaves. */
 static void ask_voters(struct kith_node *node)
 {
     struct node_reads *reads = &node->reads;
     uint64_t index = kith_core_commit_index(node->core);
-    send_probe(node);
+    node_probe_send(node);
     for (struct node_read *read = reads->gathered.head; read; read = read->next) {
         read->number = reads->number;
         read->index = index;
@@ -196,12 +148,19 @@ static unsigned heartbeat_ms(const struct kith_node *node)
     return node->options.heartbeat_ms ? node->options.heartbeat_ms : HEARTBEAT_MS;
 }
 
+/* When what was asked is asked again; UINT64_MAX: nothing was. */
+static uint64_t again_ms(const struct kith_node *node)
+{
+    uint64_t late_ms = leads(node) ? node_probe_late_ms(node) : UINT64_MAX;
+    uint64_t lost_ms = node->reads.asked.head ? node->reads.sent_ms + heartbeat_ms(node) : UINT64_MAX;
+    return late_ms < lost_ms ? late_ms : lost_ms;
+}
+
 static void ask(struct kith_node *node)
 {
     struct node_reads *reads = &node->reads;
     const char *address;
-    bool again = reads->asked.head && node->now_ms >= reads->sent_ms + heartbeat_ms(node);
-    if ((!reads->gathered.head && !again) || node->now_ms < reads->not_before_ms)
+    if ((!reads->gathered.head && node->now_ms < again_ms(node)) || node->now_ms < reads->not_before_ms)
         return;
     if (leads(node)) {
         if (may_answer(node))
@@ -258,13 +217,12 @@ void node_read_receive(struct kith_node *node, uint64_t peer, const char *addres
                                        .probe_result = {.term = term, .number = frame->probe.number}});
         return;
     case KITH_FRAME_PROBE_RESULT: {
-        struct node_voter *voter = voter_of(node, peer);
+        struct node_voter *voter = node_probe_voter(node, peer);
         if (!voter || !leads(node) || frame->probe_result.term != term ||
             frame->probe_result.number > node->reads.number)
             return;
         voter->heard_ms = node->now_ms;
-        if (voter->answered < frame->probe_result.number)
-            voter->answered = frame->probe_result.number;
+        node_probe_take_answer(node, voter, frame->probe_result.number);
         take_answers(node);
         return;
     }
@@ -316,6 +274,7 @@ void node_read_begin_term(struct kith_node *node)
     reads->gathered = kept;
     reads->asked = (struct node_read_queue){0};
     reads->voter_count = 0;
+    reads->wide_number = 0;
     reads->not_before_ms = 0;
     node->poll_now |= reads->gathered.head != NULL;
 }
@@ -394,8 +353,8 @@ uint64_t node_read_due_ms(const struct kith_node *node)
     for (size_t i = 0; i < 3; i++)
         if (queues[i]->head && queues[i]->head->since_ms + limit_ms(node) < due)
             due = queues[i]->head->since_ms + limit_ms(node);
-    if (reads->asked.head && reads->sent_ms + heartbeat_ms(node) < due)
-        due = reads->sent_ms + heartbeat_ms(node);
+    if (again_ms(node) < due)
+        due = again_ms(node);
     if (reads->gathered.head && reads->not_before_ms > node->now_ms && reads->not_before_ms < due)
         due = reads->not_before_ms;
     return due;
@@ -409,7 +368,7 @@ void node_read_note(struct kith_node *node, const struct kith_core_message *mess
     if (message->term != kith_core_term(node->core))
         return;
     if (message->kind == KITH_CORE_APPEND_RESULT && leads(node)) {
-        struct node_voter *voter = voter_of(node, message->peer);
+        struct node_voter *voter = node_probe_voter(node, message->peer);
         if (voter)
             voter->heard_ms = node->now_ms;
     }
@@ -439,7 +398,7 @@ int64_t kith_node_lag_ms(const struct kith_node *node)
     if (leads(node) && is_only_voter(node))
         return 0;
     if (leads(node) && has_applied_own(node))
-        since = majority_of(node, offsetof(struct node_voter, heard_ms), now);
+        since = node_probe_majority(node, offsetof(struct node_voter, heard_ms), now);
     else if (node->reads.next_index && node->reads.next_index <= node->applied_index && has_applied_own(node))
         since = node->reads.next_ms;
     return since && !node_stream_is_loading(node) ? (int64_t)(now - since) : -1;

@@ -184,6 +184,61 @@ static void a_lost_question_is_asked_again(void **state)
     group_close(&g);
 }
 
+static uint64_t probe_frames;
+
+static bool counts_probes(struct group *g, const struct group_frame *frame)
+{
+    probe_frames += frame->bytes.data[0] == KITH_FRAME_PROBE;
+    return false;
+}
+
+static uint64_t frames_for_reads(struct group *g, int reads)
+{
+    probe_frames = 0;
+    for (int i = 0; i < reads; i++) {
+        struct result r = {0};
+        ask(g, 0, 0, &r);
+        group_run(g, 3);
+        assert_int_equal(r.runs, 1);
+        assert_int_equal(r.status, KITH_OK);
+    }
+    return probe_frames;
+}
+
+static void as_many_voters_are_asked_as_a_majority_lacks(void **state)
+{
+    for (int count = 3; count <= 5; count += 2) {
+        struct group g = {0};
+        group_open(&g, count);
+        g.drops = counts_probes;
+        frames_for_reads(&g, 2); /* the first goes to all */
+        assert_int_equal(frames_for_reads(&g, 100), (unsigned)(100 * (count / 2)));
+        assert_in_range(frames_for_reads(&g, 1000), 1000 * (unsigned)(count / 2) + 1,
+                        1010 * (unsigned)(count / 2)); /* all, now and then */
+        group_close(&g);
+    }
+}
+
+static void who_does_not_answer_holds_one_read_up_for_a_moment(void **state)
+{
+    struct group g = {0};
+    group_open(&g, 3);
+    frames_for_reads(&g, 10);
+    for (int gone = 1; gone < 3; gone++) {
+        struct result r = {0};
+        g.cut[0][gone] = true;
+        ask(&g, 0, 0, &r);
+        group_run(&g, 8);
+        assert_int_equal(r.runs, 1);
+        frames_for_reads(&g, 20); /* the other one is asked now, and it alone */
+        g.drops = counts_probes;
+        assert_int_equal(frames_for_reads(&g, 20), 20);
+        g.drops = NULL;
+        g.cut[0][gone] = false;
+    }
+    group_close(&g);
+}
+
 static void a_state_ages_while_the_leader_is_not_heard(void **state)
 {
     struct group g = {0};
@@ -333,6 +388,8 @@ int main(void)
         cmocka_unit_test(a_failed_node_of_a_group_serves_none),
         cmocka_unit_test(a_joiner_that_fails_serves_none_either),
         cmocka_unit_test(a_lost_question_is_asked_again),
+        cmocka_unit_test(as_many_voters_are_asked_as_a_majority_lacks),
+        cmocka_unit_test(who_does_not_answer_holds_one_read_up_for_a_moment),
         cmocka_unit_test(a_state_ages_while_the_leader_is_not_heard),
         cmocka_unit_test(a_member_that_is_not_reached_is_behind_by_the_age_of_what_it_lacks),
         cmocka_unit_test(no_read_is_stale),
