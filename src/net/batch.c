@@ -12,7 +12,12 @@
 
 #include <stdlib.h>
 
-enum { BATCH_BYTES_MAX = 16 * 1024 * 1024, READS_KEPT = 64 * 1024, PAYLOAD_LEAST = 512 };
+enum {
+    BATCH_BYTES_MAX = 16 * 1024 * 1024,
+    READS_KEPT = 64 * 1024,
+    PAYLOAD_LEAST = 512,
+    GATHER_NS = 200000,
+};
 
 static void on_begin(void *context, size_t n, struct kith_session **session, struct kith_reply **reply);
 static void on_end(void *context, size_t n);
@@ -28,7 +33,7 @@ static struct batch *open_batch(struct kith_server *server)
     batch->tick = batch->grouped = false;
     batch->server = server;
     batch->hooks = (struct kith_apply_hooks){batch, on_begin, on_end};
-    batch->op_count = batch->done_count = batch->write_count = batch->run_count = 0;
+    batch->op_count = batch->done_count = batch->write_count = batch->run_count = batch->seen_count = 0;
     kith_buf_init(&batch->payload);
     kith_buf_clear(&batch->reads);
     kith_buf_reserve(&batch->payload,
@@ -415,9 +420,23 @@ void batch_submit(struct kith_server *server)
         submit_reads(batch);
 }
 
+/* In a group each batch costs the other voters a wake-up, and this node two. Where requests come in without a break, some
+ * passes share one; a pass that brought nothing ends the waiting. */
+bool batch_gathers(struct kith_server *server)
+{
+    struct batch *batch = server->batch;
+    if (!batch || !batch_is_grouped(server) || server->stopping || batch->op_count == batch->seen_count)
+        return false;
+    uint64_t now_ns = kith_os_monotonic_ns();
+    if (!batch->seen_count)
+        batch->began_gathering_ns = now_ns;
+    batch->seen_count = batch->op_count;
+    return now_ns - batch->began_gathering_ns < GATHER_NS;
+}
+
 void batch_submit_tick(struct kith_server *server)
 {
-    if (!(server->batch = open_batch(server)))
+    if (!server->batch && !(server->batch = open_batch(server)))
         return;
     server->batch->tick = server->tick_in_flight = true;
     server->stats.total.ticks_submitted++;

@@ -110,6 +110,8 @@ struct batch {
     size_t op_count, op_capacity;
     size_t done_count; /* ops that have their reply */
     size_t write_count;
+    size_t seen_count; /* of the ops: at the end of the last pass */
+    uint64_t began_gathering_ns;
     bool tick;         /* an entry without commands */
     bool grouped;      /* submitted in a group of several: the batches around it may end in another order */
     uint64_t begun_ms; /* uv_now, when it was submitted */
@@ -231,6 +233,8 @@ bool batch_may_join(const struct kith_connection *connection);
 /* Reads need the group's word first, or may still meet batches that did. */
 bool batch_is_grouped(const struct kith_server *server);
 void batch_submit(struct kith_server *server);
+/* At the end of a pass: the open batch is to wait for what the next one brings, if that comes at once. */
+bool batch_gathers(struct kith_server *server);
 void batch_submit_tick(struct kith_server *server);
 void batch_free_spares(struct kith_server *server);
 

@@ -138,7 +138,7 @@ static void remove_expired(struct kith_server *server)
         server->expiry_due = false;
         return;
     }
-    if (server->batch || server->tick_in_flight)
+    if (server->tick_in_flight || (server->batch && server->batch->write_count))
         return; /* entries with writes remove keys too; either comes back here when it is done */
     batch_submit_tick(server);
     set_idle(server, true);
@@ -149,8 +149,9 @@ static void pass_end(struct kith_server *server)
     turn_next_pass(server);
     if (server->expiry_due)
         remove_expired(server);
+    bool gathers = batch_gathers(server);
     for (int round = 0; round < PASS_ROUNDS; round++) {
-        if (server->batch)
+        if (server->batch && !gathers)
             batch_submit(server);
         if (round == 0 && kith_node_wants_poll(server->node))
             kith_node_poll(server->node);
@@ -158,13 +159,13 @@ static void pass_end(struct kith_server *server)
             break;
         resume_connections(server);
     }
-    if (server->batch)
+    if (server->batch && !gathers)
         batch_submit(server);
     if (server->search_count)
         deferred_submit(server);
     flush_connections(server);
     schedule_node(server);
-    if (server->resumed || server->dirty || server->later)
+    if (gathers || server->resumed || server->dirty || server->later)
         set_idle(server, true);
     server->pass++;
     server->now_valid = false;
