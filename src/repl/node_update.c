@@ -300,11 +300,13 @@ static void fail_by_log(struct kith_node *node, int failure, const struct kith_e
             : ". What was written last is only in memory: SAVE (with room on the disk) makes it safe");
 }
 
-/* For the next recovery. Where members do not sync, what is committed may yet be lost. */
-static void note_committed(struct kith_node *node, uint64_t synced)
+/* For the next recovery. Where members do not sync, what is committed may yet be lost; and while the log has yet to take
+ * entries back, what is synced are others than those that are committed in their place. */
+static void note_committed(struct kith_node *node, uint64_t synced, uint64_t truncations)
 {
     uint64_t index = kith_core_commit_index(node->core);
-    if (node->log && node->in_group && node->durability == KITH_DURABILITY_ALWAYS && node->failure == KITH_OK)
+    if (node->log && truncations == node->truncations && node->in_group &&
+        node->durability == KITH_DURABILITY_ALWAYS && node->failure == KITH_OK)
         kith_log_set_committed(node->log, index < synced ? index : synced);
 }
 
@@ -332,7 +334,7 @@ void node_take_progress(struct kith_node *node)
         else
             node_fail(node, status, "entry %" PRIu64 " could not be committed", index);
     }
-    note_committed(node, index);
+    note_committed(node, index, truncations);
     if (failure != KITH_OK && node->failure == KITH_OK)
         fail_by_log(node, failure, &why);
     node_advance(node);

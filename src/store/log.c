@@ -572,6 +572,7 @@ void kith_log_progress(struct kith_log *log, struct kith_log_progress *out)
     pthread_mutex_lock(&log->mutex);
     *out = (struct kith_log_progress){.written = atomic_load(&log->written),
                                       .synced = atomic_load(&log->synced),
+                                      .committed = atomic_load(&log->committed),
                                       .failure = log->failure,
                                       .waiting_entries = log->queued_entries,
                                       .waiting_bytes = log->queued_bytes,

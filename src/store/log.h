@@ -89,6 +89,7 @@ void kith_log_set_committed(struct kith_log *log, uint64_t index);
 
 struct kith_log_progress {
     uint64_t written, synced; /* the last index that was; 0 none */
+    uint64_t committed;       /* what kith_log_set_committed said */
     int failure;              /* 0, or why nothing is written any more */
     size_t waiting_entries, waiting_bytes;
     uint64_t live_bytes; /* of all segments on the disk, without what is only preallocated */

@@ -53,7 +53,7 @@ static void change(struct world *w, enum kith_change_kind kind, struct sim_node 
         w->admin.busy = false;
         world_trace(w, 1, "not possible: %s", kith_status_text(status));
     }
-    if (world_chance(w, 0.1))
+    if (world_chance(w, kind == KITH_CHANGE_PROMOTE ? 0.3 : 0.1))
         faults_cut_soon(w, which);
     node_settle(asked);
 }

@@ -75,6 +75,18 @@ void claims_check_start(struct sim_node *n)
                    n->machine, n->acked_term, n->acked_index, status.last_index);
 }
 
+/* An acknowledgement tells of nothing that is not stored. */
+void claims_check_sent(struct sim_node *n, struct kith_slice bytes)
+{
+    struct kith_frame frame;
+    if (!bytes.length || *bytes.data != KITH_CORE_APPEND_RESULT ||
+        kith_frame_decode(&frame, &n->world->room, bytes) != KITH_OK || frame.raft.append_result.rejected)
+        return;
+    if (frame.raft.append_result.last_index > n->node->core->raft.last_stored)
+        world_fail(n->world, "node %d acknowledges entry %" PRIu64 ", and has stored %" PRIu64, n->machine,
+                   frame.raft.append_result.last_index, (uint64_t)n->node->core->raft.last_stored);
+}
+
 void claims_check_stored(struct sim_node *n)
 {
     const struct kith_node *node = n->node;

@@ -279,7 +279,7 @@ static void crash_one(struct world *w, uint64_t machine)
 static void cut_machine(struct world *w, uint64_t machine)
 {
     bool both = world_chance(w, 0.5), held = world_chance(w, 0.3);
-    uint64_t us = a_while(w);
+    uint64_t us = 300000 + a_while(w);
     if (!w->trouble)
         return;
     world_trace(w, 1, "the ways from machine %" PRIu64 " are %s", machine, held ? "held" : "cut");
@@ -303,7 +303,7 @@ static void cut_machine(struct world *w, uint64_t machine)
 void faults_cut_soon(struct world *w, struct sim_node *n)
 {
     if (w->trouble && !w->options.without[SIM_PARTITIONS])
-        world_later(w, world_below(w, 5000), cut_machine, (uint64_t)n->machine);
+        world_later(w, world_below(w, world_chance(w, 0.5) ? 1000 : 5000), cut_machine, (uint64_t)n->machine);
 }
 
 /* And back to who had it before. */
@@ -380,7 +380,7 @@ void faults_choose(struct world *w)
         w->weights[i] = w->options.without[troubles[i].fault] ? 0 : troubles[i].weight * factor;
     }
     w->pace_us = (uint64_t)700000 << (all ? 0 : world_below(w, 3));
-    w->think_us = !all && world_chance(w, 0.3) ? 300000 : 20000;
+    w->think_us = all || world_chance(w, 0.6) ? 20000 : world_chance(w, 0.5) ? 300000 : 3000000;
 }
 
 static void next_trouble(struct world *w, uint64_t round)

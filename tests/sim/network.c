@@ -257,6 +257,8 @@ static void transport_send(void *context, uint64_t peer, const char *address, en
 {
     struct machine *m = context;
     int to = find_machine(m->network, m->number, peer, address);
+    if (!frame->failed && m->network->options.sent)
+        m->network->options.sent(m->network->options.context, m->number, kith_buf_slice(frame));
     if (!frame->failed && to != m->number)
         try_send(m->network, m->number, peer, to, (int)lane, kith_buf_slice(frame));
     kith_buf_fini(frame);

@@ -34,6 +34,8 @@ struct sim_network_options {
                     struct kith_slice frame);
     /* There is room on some lane again. */
     void (*wake)(void *context, int machine);
+    /* A node gives a frame away, wherever it goes. May be NULL. */
+    void (*sent)(void *context, int machine, struct kith_slice frame);
     /* A part of a large frame has come; a connection has ended by itself, or its program has. May be NULL. */
     void (*heard)(void *context, int machine, uint64_t peer);
     void (*lost)(void *context, int machine, uint64_t peer);

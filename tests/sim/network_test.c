@@ -38,7 +38,7 @@ static void note_wake(void *context, int machine)
 static struct ear *listen(const struct sim_weather *weather)
 {
     struct ear *ear = calloc(1, sizeof *ear);
-    struct sim_network_options options = {&ear->events, 7, ear, hear, note_wake, NULL, NULL};
+    struct sim_network_options options = {&ear->events, 7, ear, hear, note_wake, NULL, NULL, NULL};
     ear->network = sim_network_open(&options);
     sim_network_set_node(ear->network, 1, 101);
     sim_network_set_node(ear->network, 2, 102);

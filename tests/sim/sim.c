@@ -23,6 +23,7 @@ struct plan {
     struct sim_options options;
     uint64_t first, last;
     int jobs, shown;
+    unsigned patience_s; /* with a world */
     bool twice, until_found;
 };
 
@@ -107,7 +108,7 @@ static void begin(const struct plan *plan, struct job *job, uint64_t seed)
     if (job->pid == 0) {
         struct sim_result result;
         close(ends[0]);
-        alarm(WORLD_S);
+        alarm(plan->patience_s);
         run_one(plan, seed, &result);
         if (write(ends[1], &result, sizeof result) != (ssize_t)sizeof result)
             abort();
@@ -241,6 +242,8 @@ static bool read_option(struct plan *plan, char **argv, int *i, bool *only)
             plan->options.seconds = number;
         else if (strcmp(word, "--shown") == 0)
             plan->shown = (int)number;
+        else if (strcmp(word, "--patience") == 0)
+            plan->patience_s = (unsigned)number;
         else if (strcmp(word, "--control") == 0)
             return read_control(plan, value);
         else
@@ -251,7 +254,7 @@ static bool read_option(struct plan *plan, char **argv, int *i, bool *only)
 
 int main(int argc, char **argv)
 {
-    struct plan plan = {.first = 1, .last = 1, .jobs = 1, .shown = 20};
+    struct plan plan = {.first = 1, .last = 1, .jobs = 1, .shown = 20, .patience_s = WORLD_S};
     bool only = false;
     for (int i = 1; i < argc; i++)
         if (!read_option(&plan, argv, &i, &only))

@@ -191,6 +191,12 @@ static void plan(struct sim_node *n, enum sim_part part, uint64_t in_us)
     sim_events_add(&w->events, &turn->event, in_us);
 }
 
+static bool has_bad_disk(const struct sim_node *n)
+{
+    const struct sim_disk_figures *f = sim_disk_get_figures(n->disk);
+    return sim_disk_is_dead(n->disk) || f->full > n->full || f->failed_syncs > n->failed_syncs;
+}
+
 static void note_role(struct sim_node *n)
 {
     struct world *w = n->world;
@@ -221,6 +227,8 @@ static void note_role(struct sim_node *n)
     n->streams = status.streams_received;
     if (*status.error && !n->unhealthy) {
         n->unhealthy = true;
+        if (!has_bad_disk(n))
+            world_fail(w, "node %d has given up, and its disk is well: %s", n->machine, status.error);
         world_trace(w, 1, "node %d takes no writes: %s", n->machine, status.error);
     }
 }
@@ -349,6 +357,14 @@ static void wake_node(void *context, int machine)
         plan(n, SIM_POLL, 10);
 }
 
+static void sent(void *context, int machine, struct kith_slice frame)
+{
+    struct world *w = context;
+    struct sim_node *n = &w->nodes[machine];
+    if (n->node && !n->dying)
+        claims_check_sent(n, frame);
+}
+
 static void heard(void *context, int machine, uint64_t peer)
 {
     struct world *w = context;
@@ -447,6 +463,8 @@ bool node_start(struct sim_node *n)
     struct kith_error error = {""};
     struct kith_node_options options = options_of(n);
     n->life++;
+    n->full = sim_disk_get_figures(n->disk)->full;
+    n->failed_syncs = sim_disk_get_figures(n->disk)->failed_syncs;
     n->unhealthy = false;
     n->term = n->commit_index = n->streams = n->near_count = n->arrival_count = 0;
     if (!engine_open(&n->engine, w, n->machine, kith_rng_next(&w->rng), &options.machine))
@@ -539,8 +557,8 @@ static void open_world(struct world *w)
     w->count = w->options.nodes ? w->options.nodes : sizes[world_below(w, 10)];
     w->segment_bytes = (uint64_t)(8 << 10) << world_below(w, 5);
     faults_choose(w);
-    struct sim_network_options network = {&w->events, kith_rng_next(&w->rng), w, deliver, wake_node, heard,
-                                          lost};
+    struct sim_network_options network = {
+        &w->events, kith_rng_next(&w->rng), w, deliver, wake_node, sent, heard, lost};
     w->network = sim_network_open(&network);
     w->canon = canon_open();
     for (int i = 1; i <= SIM_MACHINES; i++) {

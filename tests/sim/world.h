@@ -110,7 +110,8 @@ struct sim_node {
     uint64_t id;
     uint32_t life;
     bool dying, founded, unhealthy;
-    uint64_t due_us[SIM_PARTS]; /* UINT64_MAX: nothing is planned */
+    uint64_t full, failed_syncs; /* of its disk, when it was started */
+    uint64_t due_us[SIM_PARTS];  /* UINT64_MAX: nothing is planned */
     uint64_t paused_until_us;
     uint64_t disk_us; /* until the log moves, at most */
     int64_t wall_offset_ms;
@@ -194,6 +195,8 @@ void engine_close(struct sim_engine *e);
 void claims_start(struct world *w);
 /* A frame that the node has received. */
 void claims_note(struct sim_node *n, uint64_t peer, uint64_t sent_us, struct kith_slice frame);
+/* A frame that it gives away. */
+void claims_check_sent(struct sim_node *n, struct kith_slice frame);
 /* After any event. */
 void claims_check_stored(struct sim_node *n);
 /* It was opened: does it still have what it acknowledged? */

@@ -540,6 +540,42 @@ static void each_failed_allocation_leaves_the_group_whole(void **state)
     raft_heap_set_default();
 }
 
+/* What is on its disk up to there is still what the new leader takes back: after a crash at that moment it would apply it.
+ * Found by the simulator: seed 844. */
+static void a_log_calls_nothing_committed_while_it_has_to_take_entries_back(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    struct kith_log_progress progress;
+    group_open(&g, 3);
+    submit_many(&g, 0, 0, 5, &r);
+    group_run(&g, 200);
+    for (int i = 1; i < 3; i++)
+        g.cut[0][i] = g.cut[i][0] = true;
+    submit_many(&g, 0, 5, 10, &r); /* on its disk alone */
+    group_run(&g, 2000);
+    int leader = group_leader(&g);
+    assert_true(leader > 0);
+    kith_log_progress(g.member[0].node->log, &progress);
+    uint64_t committed = progress.committed, synced = progress.synced;
+    submit_many(&g, leader, 10, 30, &r);
+    group_run(&g, 200);
+    g.member[0].disk_stands = true;
+    for (int i = 1; i < 3; i++)
+        g.cut[0][i] = g.cut[i][0] = false;
+    group_run(&g, 1000);
+    assert_int_equal(group_leader(&g), leader);
+    assert_true(kith_core_last_index(g.member[0].node->core) > synced); /* it has taken them in */
+    kith_log_progress(g.member[0].node->log, &progress);
+    assert_int_equal(progress.committed, committed);
+    g.member[0].disk_stands = false;
+    group_run(&g, 200);
+    kith_log_progress(g.member[0].node->log, &progress);
+    assert_true(progress.committed > synced);
+    expect_same_content(&g, 25);
+    group_close(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -562,6 +598,7 @@ int main(void)
         cmocka_unit_test(an_undecided_write_on_the_leader_ends_in_time),
         cmocka_unit_test(dones_run_once_and_in_the_order_of_the_submits),
         cmocka_unit_test(each_failed_allocation_leaves_the_group_whole),
+        cmocka_unit_test(a_log_calls_nothing_committed_while_it_has_to_take_entries_back),
     };
     kith_log_setup(KITH_LOG_INFO, silent, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
