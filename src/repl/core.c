@@ -182,6 +182,19 @@ int core_reserve_entries(struct kith_core *core, size_t count)
     return KITH_OK;
 }
 
+/* Guard: the core takes a member for up to date as soon as everything is on its way to it, and offers it leadership then.
+ * A member whose disk has not got it all declines in silence, and the group stands still until the transfer is given up.
+ * So the offer is taken back, and the core looks again at the next acknowledgement. */
+static bool is_early_offer(struct kith_core *core, const struct raft_message *m)
+{
+    raft_index match;
+    if (!CORE_GUARDED(CORE_GUARD_EARLY_OFFER) || m->type != RAFT_TIMEOUT_NOW ||
+        raft_match_index(&core->raft, m->server_id, &match) != 0 || match >= m->timeout_now.last_log_index)
+        return false;
+    core->raft.leader_state.transferring = false;
+    return true;
+}
+
 static void update_messages(struct kith_core *core, const struct raft_update *u,
                             struct kith_core_update *update)
 {
@@ -192,10 +205,12 @@ static void update_messages(struct kith_core *core, const struct raft_update *u,
         core->messages = larger;
         core->messages_capacity = u->messages.n;
     }
+    size_t count = 0;
     for (unsigned i = 0; i < u->messages.n; i++)
-        core_convert_outgoing(&core->messages[i], &u->messages.batch[i], core->raft.current_term);
+        if (!is_early_offer(core, &u->messages.batch[i]))
+            core_convert_outgoing(&core->messages[count++], &u->messages.batch[i], core->raft.current_term);
     update->messages = core->messages;
-    update->message_count = u->messages.n;
+    update->message_count = count;
 }
 
 static void update_entries(struct kith_core *core, const struct raft_update *u,

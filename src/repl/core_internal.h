@@ -18,6 +18,7 @@ enum core_guard {
     CORE_GUARD_PERSISTED,       /* what a truncation or an installation has overtaken */
     CORE_GUARD_STANDBY_VOTES,   /* whatever it knows of its role */
     CORE_GUARD_SECOND_CHANGE,   /* while one is under way */
+    CORE_GUARD_EARLY_OFFER,     /* of leadership, to a member whose disk has not got all */
 };
 #ifdef KITH_CORE_CONTROLS
 extern unsigned kith_core_guards_off; /* bits */

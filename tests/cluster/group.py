@@ -193,16 +193,16 @@ class Writer(threading.Thread):
         self.vectors, self.maybe_vectors = {}, {}
         self.acknowledged_at = []  # times of acknowledgements
         self.unanswered = 0
-        self.errors_of_group = 0  # UNKNOWN and CLUSTERDOWN
+        self.errors_of_group = []  # UNKNOWN and CLUSTERDOWN
         self.stopping = False
-        self.client = None
+        self.client = self.node = None
 
     def connect(self):
         nodes = list(self.group.nodes)
         self.rng.shuffle(nodes)
         for node in nodes:
             try:
-                self.client = node.client(timeout=15)
+                self.client, self.node = node.client(timeout=15), node
                 return True
             except OSError:
                 pass
@@ -232,7 +232,7 @@ class Writer(threading.Thread):
             if not reply.startswith(b"UNKNOWN") and not reply.startswith(b"CLUSTERDOWN"):
                 self.errors.append("%s: %s" % (args[0], reply.decode()))
             elif not reply.startswith(b"UNKNOWN closed"):
-                self.errors_of_group += 1
+                self.errors_of_group.append("%.3f %s: %s: %s" % (time.time(), self.node.name, args[:2], reply.decode()))
             if not reply.startswith(b"CLUSTERDOWN"):
                 if with_vector:
                     self.maybe_vectors[name] = n
@@ -286,6 +286,12 @@ def finish(writers):
     for w in writers:
         w.join(30)
         assert not w.is_alive(), "a writer hangs"
+
+
+def expect_none_failed(group, writers):
+    """No request was answered with UNKNOWN or CLUSTERDOWN."""
+    failed = [e for w in writers for e in w.errors_of_group]
+    assert not failed, "%d requests failed:\n%s\n%s" % (len(failed), "\n".join(failed), group.tail())
 
 
 def expect_kept(group, writers):

@@ -13,7 +13,7 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from group import Group, Node, Writer, expect_kept, finish, servers  # noqa: E402
+from group import Group, Node, Writer, expect_kept, expect_none_failed, finish, servers  # noqa: E402
 from joining import *  # noqa: E402,F401,F403 - its cases
 from resp import Client, Closed, Error  # noqa: E402
 
@@ -237,8 +237,7 @@ def case_leadership_moves_without_a_failed_request():
     finish(writers)
     group.wait_same()
     expect_kept(group, writers)
-    refused = sum(w.errors_of_group for w in writers)
-    assert refused == 0, "%d requests failed" % refused
+    expect_none_failed(group, writers)
     group.close()
 
 
@@ -256,8 +255,7 @@ def case_a_leader_that_is_told_to_stop_hands_over_first():
     finish(writers)
     assert took < 10, took
     assert "not handed over" not in leader.log(), leader.log()
-    refused = sum(w.errors_of_group for w in writers)
-    assert refused == 0, "%d requests failed" % refused
+    expect_none_failed(group, writers)
     group.wait_same()
     expect_kept(group, writers)
     group.close()
@@ -297,8 +295,7 @@ def case_a_rolling_restart_fails_no_request():
     finish(writers)
     group.wait_same()
     expect_kept(group, writers)
-    refused = sum(w.errors_of_group for w in writers)
-    assert refused == 0, "%d requests failed" % refused
+    expect_none_failed(group, writers)
     group.close()
 
 

@@ -22,6 +22,7 @@ CONTROLS = [
     ("what a truncation has overtaken counts", ["--control", "core:0x40"], 0),
     ("a standby does not vote", ["--control", "core:0x80"], 0),
     ("a second change while one is under way", ["--control", "core:0x100"], 0),
+    ("leadership is offered too early", ["--control", "core:0x200"], 0),
 ]
 
 

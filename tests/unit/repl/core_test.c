@@ -6,6 +6,7 @@
  * Checked all the time: one leader a term, all nodes apply the same entries in the same order, nothing acknowledged is
  * lost, and once the trouble ends the group goes on. */
 #include "repl/core.h"
+#include "repl/members.h"
 
 #include "base/random.h"
 #include "failing_malloc.h"
@@ -999,9 +1000,9 @@ static void a_refused_pre_vote_tells_our_term(void **state)
     kith_core_close(core);
 }
 
-static void a_late_rejection_does_not_send_a_follower_back(void **state)
+/* The same one leads term 6, by the vote of node 1. Returns the time. */
+static uint64_t elect(struct kith_core *core)
 {
-    struct kith_core *core = one_of_three();
     struct kith_core_update update;
     uint64_t now = kith_core_timeout_at(core);
     assert_int_equal(kith_core_timeout(core, now, &update), KITH_OK);
@@ -1016,6 +1017,14 @@ static void a_late_rejection_does_not_send_a_follower_back(void **state)
             assert_true(update.save_state && update.voted_for == 2);
     }
     assert_int_equal(update.role, KITH_CORE_LEADER);
+    return now;
+}
+
+static void a_late_rejection_does_not_send_a_follower_back(void **state)
+{
+    struct kith_core *core = one_of_three();
+    struct kith_core_update update;
+    uint64_t now = elect(core);
     struct kith_core_entry entries[4];
     for (int i = 0; i < 4; i++)
         command(&entries[i]);
@@ -1039,6 +1048,48 @@ static void a_late_rejection_does_not_send_a_follower_back(void **state)
     kith_core_close(core);
 }
 
+/* Node 1 has everything up to `index`: the messages that this makes the leader send it, of the kind that ends its term. */
+static unsigned told_to_take_over(struct kith_core *core, uint64_t now, uint64_t index)
+{
+    struct kith_core_update update;
+    unsigned found = 0;
+    struct kith_core_message result = message_from(1, KITH_CORE_APPEND_RESULT, 6);
+    result.append_result.last_index = index;
+    assert_int_equal(kith_core_receive(core, now, &result, &update), KITH_OK);
+    for (size_t i = 0; i < update.message_count; i++)
+        if (update.messages[i].kind == KITH_CORE_TIMEOUT_NOW) {
+            assert_int_equal(update.messages[i].peer, 1);
+            assert_int_equal(update.messages[i].timeout_now.last_index, index);
+            found++;
+        }
+    return found;
+}
+
+/* A member that has the last entries on their way, and not on its disk, would not take over; and nobody asked again. */
+static void leadership_is_offered_once_all_is_on_the_heirs_disk(void **state)
+{
+    struct kith_core *core = one_of_three();
+    struct kith_core_update update;
+    struct kith_core_entry entry;
+    uint64_t now = elect(core);
+    uint64_t first = kith_core_last_index(core) + 1;
+    for (uint64_t i = 0; i < 4; i++) {
+        command(&entry);
+        assert_int_equal(kith_core_submit(core, now, &entry, 1, &update), KITH_OK);
+        assert_int_equal(kith_core_persisted(core, now, first + i, 0, &update), KITH_OK);
+        if (i == 0)
+            assert_int_equal(told_to_take_over(core, now, first), 0); /* from now on it gets all at once */
+    }
+    assert_int_equal(kith_core_transfer(core, now, 1, &update), KITH_OK);
+    assert_int_equal(update.message_count, 0);
+    assert_true(kith_core_is_transferring(core));
+    assert_int_equal(told_to_take_over(core, now, first + 1), 0);
+    assert_int_equal(told_to_take_over(core, now, first + 2), 0);
+    assert_int_equal(told_to_take_over(core, now, first + 3), 1);
+    assert_true(kith_core_is_transferring(core));
+    kith_core_close(core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1052,6 +1103,7 @@ int main(void)
         cmocka_unit_test(entries_that_come_again_do_not_take_the_commit_index_back),
         cmocka_unit_test(a_refused_pre_vote_tells_our_term),
         cmocka_unit_test(a_late_rejection_does_not_send_a_follower_back),
+        cmocka_unit_test(leadership_is_offered_once_all_is_on_the_heirs_disk),
         cmocka_unit_test(groups_agree_through_all_trouble),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
