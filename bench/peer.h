@@ -11,7 +11,8 @@ extern "C" {
 
 struct peer_options {
     uint32_t dim, rows, m, ef_construction;
-    bool l2; /* squared Euclidean distance; else inner product of what is normalised already */
+    bool l2;       /* squared Euclidean distance; else inner product of what is normalised already */
+    bool counting; /* evaluations() counts, which costs a call more a distance */
 };
 
 struct peer {
@@ -23,6 +24,8 @@ struct peer {
     /* rows[0..k): returns how many were found. */
     uint32_t (*search)(void *index, const float *query, uint32_t ef, uint32_t k, uint32_t *rows);
     void (*close)(void *index);
+    /* Distances computed since it was opened, while building, too; NULL where that is not counted. */
+    uint64_t (*evaluations)(void *index);
 };
 
 /* NULL where the library was not there when this was built. */

@@ -83,7 +83,8 @@ static void kith_close(void *index)
     kith_hnsw_close(index);
 }
 
-static const struct peer peer_kith = {"kith", kith_open, kith_add, kith_finish, kith_search, kith_close};
+static const struct peer peer_kith = {"kith",      kith_open,  kith_add, kith_finish,
+                                      kith_search, kith_close, NULL};
 
 /* ---- measuring ---- */
 
@@ -108,8 +109,8 @@ static double resident_bytes(void)
 static void build(struct comparison *c, unsigned i)
 {
     const struct peer *peer = c->peers[i];
-    struct peer_options options = {c->base.dim, c->base.rows, c->kith.m, c->kith.ef_construction,
-                                   c->metric == BENCH_L2};
+    struct peer_options options = {c->base.dim,           c->base.rows, c->kith.m, c->kith.ef_construction,
+                                   c->metric == BENCH_L2, false};
     double bytes = resident_bytes(), cpu = cpu_seconds();
     void *index = c->indexes[i] = peer->open(&options);
     if (!index) {

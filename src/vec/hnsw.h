@@ -186,15 +186,16 @@ struct kith_hnsw_hit {
 /* What a search did. */
 struct kith_hnsw_profile {
     enum { KITH_HNSW_GRAPH, KITH_HNSW_SCAN, KITH_HNSW_TWO_HOP } strategy;
-    uint32_t hops;         /* nodes whose links were read */
-    uint32_t evaluations;  /* distances computed by code */
-    uint32_t estimates;    /* SPREAD: distances estimated from rows of neighbours */
-    uint32_t refined;      /* distances computed again by what is kept beside the code */
-    uint32_t tail;         /* of the evaluations, in the unlinked tail */
-    uint32_t descend_hops; /* of the hops, above level 0 */
-    uint32_t seeds;        /* nodes where the walk on level 0 began */
-    uint32_t ef;           /* candidates kept, as it turned out */
-    float slack;           /* by the query's recall (calibrate.h); 0 by ef, or when a scan was chosen */
+    uint32_t hops;                /* nodes whose links were read */
+    uint32_t evaluations;         /* distances computed by code */
+    uint32_t estimates;           /* SPREAD: distances estimated from rows of neighbours */
+    uint32_t refined;             /* distances computed again by what is kept beside the code */
+    uint32_t tail;                /* of the evaluations, in the unlinked tail */
+    uint32_t descend_hops;        /* of the hops, above level 0 */
+    uint32_t descend_evaluations; /* of the evaluations, likewise */
+    uint32_t seeds;               /* nodes where the walk on level 0 began */
+    uint32_t ef;                  /* candidates kept, as it turned out */
+    float slack;  /* by the query's recall (calibrate.h); 0 by ef, or when a scan was chosen */
     float recall; /* expected: what was asked for or, when that is out of reach, less; 0: by ef, or the set
                               is not calibrated yet */
     uint32_t filter_calls, filter_passes;

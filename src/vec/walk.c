@@ -145,6 +145,7 @@ uint32_t hnsw_descend(struct kith_hnsw *h, struct scratch *s, struct target targ
             s->profile.hops++;
             s->profile.descend_hops++;
             s->profile.evaluations += count;
+            s->profile.descend_evaluations += count;
             hnsw_distances(h, target, s->gathered, count, s->distances);
             for (uint32_t i = 0; i < count; i++) {
                 if (s->distances[i] < *distance) {
@@ -181,7 +182,7 @@ void hnsw_descend_wide(struct kith_hnsw *h, struct scratch *s, struct target tar
                        uint32_t without)
 {
     uint32_t at = atomic_load_explicit(&h->entry, memory_order_acquire), capacity = s->pool.capacity;
-    uint32_t hops = s->profile.hops;
+    uint32_t hops = s->profile.hops, evaluations = s->profile.evaluations;
     struct pool *pool = &s->pool;
     s->profile.path_count = 0;
     if (at == KITH_HNSW_NONE)
@@ -197,5 +198,6 @@ void hnsw_descend_wide(struct kith_hnsw *h, struct scratch *s, struct target tar
         s->profile.path[s->profile.path_count++] = pool->items[0].slot;
     }
     s->profile.descend_hops += s->profile.hops - hops;
+    s->profile.descend_evaluations += s->profile.evaluations - evaluations;
     pool->capacity = capacity;
 }
