@@ -221,14 +221,15 @@ static double search_there(struct bench *b, uint32_t ef, double *recall)
 {
     uint64_t all = (uint64_t)b->passes * b->queries.rows, sent = 0, taken = 0, right = 0;
     double start = server_cpu_seconds(b);
+    uint32_t half = b->pipeline > 1 ? b->pipeline / 2 : 1;
     while (taken < all) {
         struct kith_error error;
         struct kith_value value;
-        for (uint32_t i = 0; i < b->pipeline / 2 && sent < all; i++)
+        for (uint32_t i = 0; i < half && sent < all; i++)
             put_query(b, (uint32_t)(sent++ % b->queries.rows), ef);
         if (kith_client_flush(b->client, &error) != KITH_OK)
             die(error.text);
-        uint64_t until = sent < all && sent > b->pipeline / 2 ? sent - b->pipeline / 2 : sent < all ? 0 : all;
+        uint64_t until = sent < all && b->pipeline > 1 ? sent - half : sent;
         for (; taken < until; taken++) {
             take_reply(b, &value);
             for (size_t i = 0; taken < b->queries.rows && i < value.count; i++)

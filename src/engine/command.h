@@ -107,9 +107,10 @@ struct kith_deferred {
     /* May be NULL. Starts loads that `finish` will wait for: worth it when several are to be finished, with stage 0 for
      * all of them, then 1 for all. */
     void (*prefetch)(struct kith_deferred *deferred, int stage);
-    bool alone;  /* may take long: not to be put into one task with others */
-    bool again;  /* set by task.run of what is alone: it made way, and is to run once more */
-    void *owner; /* the driver's, free for its use */
+    bool alone;       /* may take long: not to be put into one task with others */
+    bool again;       /* set by task.run of what is alone: it made way, and is to run once more */
+    uint64_t cost_ns; /* about what task.run takes at most; 0: that is not bounded */
+    void *owner;      /* the driver's, free for its use */
 };
 
 /* A handler hands over the rest of its work and returns without having written a reply. */

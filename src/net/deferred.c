@@ -3,14 +3,20 @@
  * a slot too.
  *
  * A short search takes less time than it takes to hand it to another thread and to be woken by its end. So the
- * searches of a pass are gathered, and go to the workers some at a time. */
+ * searches of a pass are gathered, and go to the workers some at a time; a few of a client that is alone run here. */
 #include "net/internal.h"
 
 #include <stdlib.h>
 
+enum {
+    SEARCHED_HERE_NS = 700000, /* in one pass, at most: whoever comes now is not served meanwhile */
+    HANDED_OVER_NS = 50000,    /* and woken by the end */
+};
+
 /* Some searches that one worker runs one after the other. */
 struct search_group {
     struct kith_task task;
+    struct kith_server *server;
     unsigned count;
     struct kith_deferred *items[SEARCHES_AT_ONCE];
 };
@@ -125,6 +131,12 @@ static void after_finished(struct kith_connection *connection)
     }
 }
 
+static void submit(struct kith_server *server, struct kith_task *task)
+{
+    server->searches_running++;
+    kith_executor_submit(&server->executor, task);
+}
+
 static void on_task_done(struct kith_task *task)
 {
     struct kith_deferred *deferred = (struct kith_deferred *)task;
@@ -134,6 +146,7 @@ static void on_task_done(struct kith_task *task)
         kith_executor_submit(&slot->connection->server->executor, task);
         return;
     }
+    slot->connection->server->searches_running--;
     after_finished(mark_finished(deferred));
 }
 
@@ -152,9 +165,8 @@ static void prefetch_group(const struct search_group *group)
                 group->items[i]->prefetch(group->items[i], stage);
 }
 
-static void on_group_done(struct kith_task *task)
+static void finish_group(const struct search_group *group)
 {
-    struct search_group *group = (struct search_group *)task;
     struct kith_connection *connections[SEARCHES_AT_ONCE];
     unsigned count = 0;
     prefetch_group(group);
@@ -166,9 +178,16 @@ static void on_group_done(struct kith_task *task)
         connections[at] = connection;
         count += at == count;
     }
-    free(group);
     for (unsigned i = 0; i < count; i++)
         after_finished(connections[i]);
+}
+
+static void on_group_done(struct kith_task *task)
+{
+    struct search_group *group = (struct search_group *)task;
+    group->server->searches_running--;
+    finish_group(group);
+    free(group);
 }
 
 /* Without memory for a group each goes by itself. */
@@ -177,29 +196,69 @@ static void submit_group(struct kith_server *server, struct kith_deferred *const
     struct search_group *group = count > 1 ? malloc(sizeof *group) : NULL;
     if (group) {
         group->task = (struct kith_task){.run = run_group, .done = on_group_done};
+        group->server = server;
         group->count = count;
         memcpy(group->items, items, count * sizeof *items);
-        kith_executor_submit(&server->executor, &group->task);
+        submit(server, &group->task);
         return;
     }
     for (unsigned i = 0; i < count; i++)
-        kith_executor_submit(&server->executor, &items[i]->task);
+        submit(server, &items[i]->task);
+}
+
+static unsigned shares_of(const struct kith_server *server, unsigned count)
+{
+    unsigned shares = count / SEARCHES_LEAST;
+    shares = shares < server->worker_count ? shares : server->worker_count;
+    return shares ? shares : 1;
 }
 
 void deferred_submit(struct kith_server *server)
 {
     struct kith_deferred *items[SEARCHES_AT_ONCE];
-    unsigned count = server->search_count, shares = count / SEARCHES_LEAST;
+    unsigned count = server->search_count, shares = shares_of(server, count);
     /* An inline executor may come back here. */
     memcpy(items, server->searches, count * sizeof *items);
     server->search_count = 0;
-    shares = shares < server->worker_count ? shares : server->worker_count;
-    shares = shares ? shares : 1;
+    server->stats.total.reads_deferred += count;
     for (unsigned i = 0, first = 0; i < shares; i++) {
         unsigned next = count * (i + 1) / shares;
         submit_group(server, items + first, next - first);
         first = next;
     }
+}
+
+/* Whether this thread has the answers sooner than the workers, and nobody waits for it meanwhile: all searches of the
+ * pass are one client's, the only one that was served in the last passes, they are short for certain, and none is at
+ * work elsewhere. */
+static bool is_sooner_here(const struct kith_server *server)
+{
+    const struct deferred_slot *first = server->searches[0]->owner;
+    uint64_t sum_ns = 0;
+    if (server->searches_running || !turn_is_lone(first->connection))
+        return false;
+    for (unsigned i = 0; i < server->search_count; i++) {
+        const struct deferred_slot *slot = server->searches[i]->owner;
+        if (slot->connection != first->connection || !server->searches[i]->cost_ns)
+            return false;
+        sum_ns += server->searches[i]->cost_ns;
+    }
+    return sum_ns <= SEARCHED_HERE_NS &&
+           sum_ns <= sum_ns / shares_of(server, server->search_count) + HANDED_OVER_NS;
+}
+
+void deferred_run_or_submit(struct kith_server *server)
+{
+    struct search_group group = {.server = server, .count = server->search_count};
+    if (!is_sooner_here(server)) {
+        deferred_submit(server);
+        return;
+    }
+    memcpy(group.items, server->searches, group.count * sizeof *group.items);
+    server->search_count = 0;
+    server->stats.total.searches_at_once += group.count;
+    run_group(&group.task);
+    finish_group(&group);
 }
 
 static struct deferred_slot *new_slot(struct kith_connection *connection, bool silent)
@@ -247,12 +306,12 @@ void deferred_run(struct kith_connection *connection, const struct kith_admitted
         slot->finished = true;
         return;
     }
-    server->stats.total.reads_deferred++;
     deferred->owner = slot;
     deferred->task.done = on_task_done;
     connection->deferred->running++;
     if (deferred->alone) {
-        kith_executor_submit(&server->executor, &deferred->task);
+        server->stats.total.reads_deferred++;
+        submit(server, &deferred->task);
         return;
     }
     server->searches[server->search_count++] = deferred;

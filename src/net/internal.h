@@ -150,6 +150,8 @@ struct kith_server {
     uint64_t pass;                 /* counts them */
     uint64_t pass_ns,
         pass_idle_ns; /* when the last one ended, and what the loop had slept by then; 0: none yet */
+    uint64_t turn_client,
+        turn_client_since; /* whose turn was the last one, and from which pass on nobody else's was */
     uint32_t client_count;
     uint32_t held_count;
     uint64_t next_id;
@@ -163,6 +165,7 @@ struct kith_server {
     bool now_valid;
     struct kith_deferred *searches[SEARCHES_AT_ONCE]; /* of this pass, not handed over yet */
     unsigned search_count, worker_count;
+    unsigned searches_running; /* tasks of the pool */
     struct kith_rng rng;
     bool tick_in_flight, ticks_off, expiry_due;
     bool log_behind;            /* as of the last look */
@@ -239,6 +242,8 @@ void batch_submit_tick(struct kith_server *server);
 void batch_free_spares(struct kith_server *server);
 
 /* turn.c */
+/* Whether nobody else was served in the passes since before this one. */
+bool turn_is_lone(const struct kith_connection *connection);
 void turn_spend(struct kith_connection *connection, size_t work);
 /* Around a read that runs now; 0 for one that is paid with its bytes. */
 uint64_t turn_watch_read(const struct kith_command *command);
@@ -260,6 +265,8 @@ unsigned deferred_count(const struct kith_connection *connection);
 void deferred_run(struct kith_connection *connection, const struct kith_admitted *request, bool silent);
 /* Hands over what deferred_run gathered. */
 void deferred_submit(struct kith_server *server);
+/* At the end of a pass: the same, or runs it. */
+void deferred_run_or_submit(struct kith_server *server);
 /* The client has gone: forget the replies; running tasks end by themselves. */
 void deferred_abandon(struct kith_connection *connection);
 

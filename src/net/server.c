@@ -162,7 +162,7 @@ static void pass_end(struct kith_server *server)
     if (server->batch && !gathers)
         batch_submit(server);
     if (server->search_count)
-        deferred_submit(server);
+        deferred_run_or_submit(server);
     flush_connections(server);
     schedule_node(server);
     if (gathers || server->resumed || server->dirty || server->later)

@@ -104,6 +104,7 @@ struct kith_server_stats {
     uint64_t protocol_errors; /* bulk and argument limits among them */
     uint64_t entries_submitted, ticks_submitted, writes_submitted;
     uint64_t reads_deferred;
+    uint64_t searches_at_once; /* not handed to the workers, being short */
     uint64_t checkpoints_after_linking;
     uint64_t held_back;   /* reads delayed because linking was behind */
     uint64_t turns_ended; /* a client had sent more than one pass takes of it */

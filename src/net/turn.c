@@ -15,6 +15,16 @@ static void begin_in_this_pass(struct kith_connection *connection)
         return;
     connection->turn_pass = pass;
     connection->turn_work = 0;
+    if (connection->server->turn_client != connection->session.id) {
+        connection->server->turn_client = connection->session.id;
+        connection->server->turn_client_since = pass;
+    }
+}
+
+bool turn_is_lone(const struct kith_connection *connection)
+{
+    const struct kith_server *server = connection->server;
+    return server->turn_client == connection->session.id && server->turn_client_since < server->pass;
 }
 
 void turn_spend(struct kith_connection *connection, size_t work)

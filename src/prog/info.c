@@ -155,9 +155,10 @@ static void stats_section(struct info *info)
     LINE(
         info,
         "total_error_replies:%llu\r\nentries_submitted:%llu\r\nexpiry_ticks:%llu\r\nwrites_submitted:%llu\r\n"
-        "reads_on_workers:%llu\r\nwriters_held_back:%llu\r\nturns_ended:%llu\r\n",
+        "reads_on_workers:%llu\r\nsearches_at_once:%llu\r\nwriters_held_back:%llu\r\nturns_ended:%llu\r\n",
         ULL(net->error_replies), ULL(net->entries_submitted), ULL(net->ticks_submitted),
-        ULL(net->writes_submitted), ULL(net->reads_deferred), ULL(net->held_back), ULL(net->turns_ended));
+        ULL(net->writes_submitted), ULL(net->reads_deferred), ULL(net->searches_at_once), ULL(net->held_back),
+        ULL(net->turns_ended));
     LINE(info, "loop_passes:%llu\r\nloop_busy_us:%llu\r\nloop_longest_pass_us:%llu\r\n", ULL(net->passes),
          ULL(net->busy_us), ULL(net->longest_pass_us));
     kith_engine_info(info->app->engine, "stats", &info->text);

@@ -164,6 +164,7 @@ static void commands_part(struct metrics *m)
     counter(m, "writes_submitted_total", "Writes in those entries.", net->writes_submitted);
     counter(m, "expiry_ticks_total", "Entries that only let keys expire.", net->ticks_submitted);
     counter(m, "reads_on_workers_total", "Searches handed to worker threads.", net->reads_deferred);
+    counter(m, "searches_at_once_total", "Short searches run on the keyspace thread.", net->searches_at_once);
     counter(m, "writers_held_back_total", "Reads of a client delayed because linking was behind.",
             net->held_back);
     counter(m, "turns_ended_total", "Times that a client had sent more than one pass takes of it.",

@@ -659,6 +659,30 @@ def searches_run_side_by_side_and_answer_in_order(server):
 
 
 @test("--workers", "2")
+def a_few_short_searches_of_a_lone_client_run_at_once_and_no_others(server):
+    def grown(field, *commands):
+        before = int(info(a, field))
+        for client, command in commands:
+            assert isinstance(client.call("VSIM", "v", *command), list)
+        return int(info(a, field)) - before
+
+    a, b = server.client(), server.client()
+    add_vectors(a, 3000, 57)
+    eventually(lambda: info(a, "vectors_unlinked") == "0" and info(a, "vector_tasks_running") == "0", "all are linked")
+    assert grown("searches_at_once", *[(a, ("ELE", "e%d" % i)) for i in range(50)]) == 50
+    assert grown("reads_on_workers", *[(a, ("ELE", "e%d" % i)) for i in range(50)]) == 0
+    assert grown("searches_at_once", *[((b, a)[i % 2], ("ELE", "e%d" % i)) for i in range(50)]) == 0
+    for long in (("RECALL", "0.9"), ("FILTER", "1"), ("TRUTH",), ("MMR", "0.5"), ("EF", "1000")):  # no bound, or a high one
+        assert grown("searches_at_once", (a, ("ELE", "e1", *long)), (a, ("ELE", "e2", *long))) == 0, long
+    a.send(*(["VSIM", "v", "ELE", "e%d" % i, "EF", "100"] for i in range(30)))
+    assert all(len(a.read()) == 10 for _ in range(30))
+    before = int(info(a, "searches_at_once"))
+    for i in range(100):
+        a.call("VREM", "v", "e%d" % i)
+    assert a.call("VSIM", "v", "ELE", "e200", "COUNT", "50", "EF", "100") and int(info(a, "searches_at_once")) <= before + 1
+
+
+@test("--workers", "2")
 def clients_that_vanish_with_searches_in_flight_harm_nobody(server):
     c, rng = server.client(), random.Random(8)
     add_vectors(c, 2000, 81)

@@ -86,6 +86,7 @@ SAME = [
     ("protocol_errors", "protocol_errors_total", {}, 1), ("auth_failures", "auth_failures_total", {}, 1),
     ("total_error_replies", "error_replies_total", {}, 1), ("entries_submitted", "entries_submitted_total", {}, 1),
     ("writes_submitted", "writes_submitted_total", {}, 1), ("turns_ended", "turns_ended_total", {}, 1),
+    ("searches_at_once", "searches_at_once_total", {}, 1),
     ("reads_on_workers", "reads_on_workers_total", {}, 1), ("rejected_connections", "connections_refused_total",
                                                             {"reason": "maxclients"}, 1),
     ("keyspace_hits", "keyspace_hits_total", {}, 1), ("keyspace_misses", "keyspace_misses_total", {}, 1),

@@ -157,6 +157,27 @@ static void call_helpers(struct kith_vsim *search)
     }
 }
 
+/* A walk looks at about half of the links of as many elements as EF says, and at those that are not linked yet: a cache
+ * miss or two for each, and its code's bytes; and it clears a bit for every element. Everything else may look at any
+ * number, and so may a walk that finds fewer than COUNT among elements that were removed: it is bounded only where
+ * there are not so many of these. */
+static uint64_t cost_ns(const struct kith_vsim *search)
+{
+    enum { EACH_NS = 40, BYTES_A_NS = 16 };
+    static const unsigned bits[] = {[KITH_HNSW_I8] = 8,   [KITH_HNSW_I4] = 4,    [KITH_HNSW_F32] = 32,
+                                    [KITH_HNSW_F16] = 16, [KITH_HNSW_BF16] = 16, [KITH_HNSW_BIN] = 1};
+    const struct kith_hnsw *index = kith_vset_index(search->vset);
+    const struct kith_hnsw_options *o = kith_hnsw_get_options(index);
+    struct kith_hnsw_backlog backlog = kith_hnsw_get_backlog(index);
+    uint64_t ef = search->ef > search->room ? (uint64_t)search->ef : search->room;
+    if (search->deferred.alone || search->recall > 0 || search->mmr_pool ||
+        backlog.deleted + search->room > ef)
+        return 0;
+    uint64_t elements = ef * o->m + backlog.tail;
+    return elements * (EACH_NS + (uint64_t)o->dim * bits[o->codes] / 8 / BYTES_A_NS) +
+           kith_hnsw_slot_end(index) / 8 / BYTES_A_NS;
+}
+
 void kith_vsim_start(struct kith_call *call, struct kith_vsim *search)
 {
     search->begun = true;
@@ -169,6 +190,7 @@ void kith_vsim_start(struct kith_call *call, struct kith_vsim *search)
                                .prefetch = prefetch_search,
                                .alone = search->query_count > 1 || search->exact || search->filter ||
                                         search->ef >= LONG_EF || search->mmr_pool >= LONG_EF};
+    search->deferred.cost_ns = cost_ns(search);
     if (!search->no_thread && kith_vset_count(search->vset) > INLINE_ELEMENTS) {
         call_helpers(search);
         kith_call_defer(call, &search->deferred);
