@@ -655,6 +655,11 @@ static void live_through_troubles(struct world *w, uint64_t left_us)
     }
 }
 
+static bool has_progressed(struct world *w)
+{
+    return canon_count(w->canon) > w->rest_count;
+}
+
 static void check_end(struct world *w)
 {
     struct sim_node *first = NULL;
@@ -662,6 +667,9 @@ static void check_end(struct world *w)
     if (world_has_failed(w))
         return;
     run_until(w, w->events.now_us + PROGRESS_US, NULL); /* clients go on */
+    w->rest_count = before;
+    run_until(w, w->events.now_us + FINAL_US,
+              has_progressed); /* all of them may wait for nodes that have not joined */
     if (!world_has_failed(w) && canon_count(w->canon) == before)
         world_fail(w, "the healed group makes no progress: %s", describe(w));
     w->stopped = true;
