@@ -177,7 +177,8 @@ static int plan_promote(const struct kith_core *core, struct plan *plan, const s
         return kith_error_set(why, KITH_EINVAL,
                               "member %016" PRIx64 " is a spare and has no data: add it as a standby first",
                               plan->id);
-    if (!is_caught_up(core, now))
+    /* Who lacks the entry that took it in would not vote, and its vote may be the one that is needed. */
+    if (!is_caught_up(core, now) || now->match_index < core->raft.configuration_committed_index)
         return kith_error_set(why, KITH_EAGAIN,
                               "member %016" PRIx64 " is %" PRIu64
                               " entries behind: it can be promoted once it has caught up",

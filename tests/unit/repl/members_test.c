@@ -286,6 +286,30 @@ static void only_who_is_caught_up_is_promoted_or_lets_others_change(void **state
     kith_core_close(core);
 }
 
+/* It would be asked for its vote and know of no group that it is in. Found by the simulator: seed 572 of groups of two. */
+static void who_lacks_the_entry_that_took_it_in_is_not_promoted(void **state)
+{
+    struct kith_core *core = settled();
+    struct kith_core_update update;
+    struct kith_error why = {""};
+    struct kith_slice configuration;
+    assert_int_equal(
+        kith_core_plan_change(core, KITH_CHANGE_ADD_STANDBY, 6, KITH_SLICE("node6"), &configuration, &why),
+        KITH_OK);
+    submit(core, KITH_ENTRY_CONFIGURATION, configuration);
+    uint64_t index = kith_core_last_index(core);
+    for (uint64_t peer = 2; peer <= 3; peer++)
+        confirm(core, peer, index);
+    assert_int_equal(kith_core_configuration_applied(core, 0, index, configuration, &update), KITH_OK);
+    free((void *)configuration.data);
+    confirm(core, 6, index - 1);
+    assert_int_equal(plan(core, KITH_CHANGE_PROMOTE, 6, "", &why), KITH_EAGAIN);
+    assert_non_null(strstr(why.text, "1 entries behind"));
+    confirm(core, 6, index);
+    assert_int_equal(plan(core, KITH_CHANGE_PROMOTE, 6, "", &why), KITH_OK);
+    kith_core_close(core);
+}
+
 static void a_handover_and_a_follower_change_nothing(void **state)
 {
     struct kith_core *core = settled();
@@ -322,6 +346,7 @@ int main(void)
         cmocka_unit_test(a_group_has_a_bounded_number_of_members),
         cmocka_unit_test(one_change_at_a_time),
         cmocka_unit_test(only_who_is_caught_up_is_promoted_or_lets_others_change),
+        cmocka_unit_test(who_lacks_the_entry_that_took_it_in_is_not_promoted),
         cmocka_unit_test(a_handover_and_a_follower_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
