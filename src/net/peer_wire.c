@@ -164,6 +164,15 @@ static int refuse(struct peer_wire *wire, int status, enum peer_refusal why, con
     return fail(wire, status, "%s", text);
 }
 
+static int refuse_group(struct peer_wire *wire)
+{
+    char text[160];
+    snprintf(text, sizeof text,
+             "member of group %016llx, this is group %016llx: join it with an empty folder",
+             (unsigned long long)wire->peer_group, (unsigned long long)wire->self->group_id);
+    return refuse(wire, KITH_EPERM, PEER_REFUSED_GROUP, text);
+}
+
 /* Text of a stranger for our log: one line, printable. */
 static void copy_text(char *out, size_t size, struct kith_slice text)
 {
@@ -219,6 +228,9 @@ static int on_hello(struct peer_wire *wire, struct kith_reader *r)
     if (purpose < PEER_MESSAGES || purpose > PEER_ASK || !wire->peer_id)
         return refuse(wire, KITH_ECORRUPT, PEER_REFUSED_OTHER, "asked for something unknown");
     wire->purpose = (enum peer_purpose)purpose;
+    /* A node of a group that was recovered, or restored, at the old address: the challenge would tell the group, too. */
+    if (meant && meant != wire->self->node_id && wire->peer_group && wire->peer_group != wire->self->group_id)
+        return refuse_group(wire);
     if (meant && meant != wire->self->node_id)
         return refuse(wire, KITH_EPERM, PEER_REFUSED_NODE, "this address belongs to another node now");
     set_salt(wire, nonce.data);
@@ -286,12 +298,8 @@ static int on_proof(struct peer_wire *wire, struct kith_reader *r)
         return refuse(wire, KITH_EPERM, PEER_REFUSED_SECRET,
                       "the secrets differ: set the same cluster-secret on all nodes");
     bool any_group = wire->purpose >= PEER_JOIN && !wire->peer_group;
-    if (wire->peer_group != wire->self->group_id && !any_group) {
-        char text[128];
-        snprintf(text, sizeof text, "member of group %016llx, this is group %016llx",
-                 (unsigned long long)wire->peer_group, (unsigned long long)wire->self->group_id);
-        return refuse(wire, KITH_EPERM, PEER_REFUSED_GROUP, text);
-    }
+    if (wire->peer_group != wire->self->group_id && !any_group)
+        return refuse_group(wire);
     int status = send_proof(wire, ACCEPT);
     return status == KITH_OK ? become_ready(wire) : status;
 }

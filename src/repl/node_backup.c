@@ -357,21 +357,22 @@ static void read_log(struct kith_task *task)
         job->log.previous_term = backups->last_term;
     else if (from > 1 && read_entries(job, from - 1, 1, 0) == KITH_OK)
         job->log.previous_term = job->batch.records[0].term;
-    job->batch.count = 0;
     job->status = KITH_OK;
     if (from > job->log.last_index)
         return;
     uint64_t left = job->log.last_index - from + 1;
     job->status =
         read_entries(job, from, left < LOG_ENTRIES ? (size_t)left : LOG_ENTRIES, KITH_BACKUP_LOG_BYTES);
+    if (job->status == KITH_OK) {
+        job->log.records = job->batch.records;
+        job->log.count = job->batch.count;
+    }
 }
 
 static void log_read(struct kith_task *task)
 {
     struct job *job = (struct job *)task;
     job_ran(job);
-    job->log.records = job->batch.records;
-    job->log.count = job->batch.count;
     job->logged(job->context, job->status, &job->log);
     free_job(job);
 }
