@@ -3,7 +3,10 @@
  *
  *     KIND     ping set set-wait get get-readonly vsim vsim-readonly (RESP), etcd-json, etcd-grpc (there, a client is a
  *              connection and pipeline the streams on it); or "sync FOLDER": what one synced write costs there
- *     keys     clients=64 pipeline=1 seconds=3 threads=1 value=64 (bytes) keys=100000 wait=1 set=v prefix=
+ *     keys     clients=64 pipeline=1 seconds=3 threads=1 value=64 (bytes) keys=100000 wait=1 set=v prefix= pace=0 (all
+ *              clients' requests a second; a latency counts from when its request was due. 0: as they can)
+ *
+ * SIGTERM ends it as if the time was over.
  *
  * Prints one line of name=value: rate (good replies a second), p50_ms p90_ms p99_ms p999_ms max_ms, errors, count and
  * the CPU seconds of this process. */
@@ -15,6 +18,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +38,17 @@ struct worker {
     bool measuring;
     uint64_t counts[BUCKETS], good, bad, max_ns, now_ns;
     uint64_t began_ns, ended_ns;
+    uint64_t every_ns, next_ns; /* paced: when the next request is due, and whose it is */
+    unsigned next_client;
 };
+
+static volatile sig_atomic_t stopped;
+
+static void on_stop(int signal)
+{
+    (void)signal;
+    stopped = 1;
+}
 
 static void die(const char *what)
 {
@@ -132,6 +146,32 @@ static void take_input(struct load_client *client)
         kith_buf_clear(&client->in);
 }
 
+/* A request each, in turn. One whose client still waits for its last reply waits with it. */
+static void send_due(struct worker *worker)
+{
+    const struct load_options *o = worker->options;
+    while (worker->next_ns <= worker->now_ns) {
+        struct load_client *client = &worker->clients[worker->next_client];
+        if (client->sent - client->done >= o->pipeline)
+            return;
+        client->began_ns[client->sent % client->ring] = worker->next_ns;
+        o->protocol->request(client);
+        client->sent++;
+        flush(client);
+        worker->next_client = (worker->next_client + 1) % worker->client_count;
+        worker->next_ns += worker->every_ns;
+    }
+}
+
+static int wait_for_events(struct worker *worker, struct epoll_event *events)
+{
+    struct timespec wait = {.tv_nsec = 100000000};
+    uint64_t now_ns = kith_os_monotonic_ns();
+    if (worker->options->pace && worker->next_ns < now_ns + 100000000)
+        wait.tv_nsec = worker->next_ns > now_ns ? (long)(worker->next_ns - now_ns) : 1000000;
+    return epoll_pwait2(worker->epoll, events, EVENTS, &wait, NULL);
+}
+
 /* --- a thread --- */
 
 static void open_clients(struct worker *worker)
@@ -165,23 +205,29 @@ static void *run(void *argument)
     const struct load_options *o = worker->options;
     struct epoll_event events[EVENTS];
     uint64_t start_ns = kith_os_monotonic_ns(), length_ns = (uint64_t)(o->seconds * 1e9);
-    uint64_t warm_ns = start_ns + length_ns / 5;
+    uint64_t warm_ns = start_ns + (o->pace ? 0 : length_ns / 5);
     worker->now_ns = start_ns;
-    for (unsigned i = 0; i < worker->client_count; i++)
+    worker->next_ns = start_ns;
+    worker->every_ns = o->pace ? UINT64_C(1000000000) * o->threads / o->pace : 0;
+    for (unsigned i = 0; i < worker->client_count && !o->pace; i++)
         fill(&worker->clients[i]);
     for (;;) {
-        int n = epoll_wait(worker->epoll, events, EVENTS, 100);
+        int n = wait_for_events(worker, events);
         uint64_t now_ns = kith_os_monotonic_ns();
         if (!worker->measuring && now_ns > warm_ns) {
             worker->measuring = true;
             worker->began_ns = now_ns;
         }
-        if (worker->measuring && now_ns > worker->began_ns + length_ns)
+        if (worker->measuring && (stopped || now_ns > worker->began_ns + length_ns))
             break;
         for (int i = 0; i < n; i++) {
             take_input(events[i].data.ptr);
-            fill(events[i].data.ptr);
+            if (!o->pace)
+                fill(events[i].data.ptr);
         }
+        worker->now_ns = now_ns;
+        if (o->pace)
+            send_due(worker);
     }
     worker->ended_ns = kith_os_monotonic_ns();
     return NULL;
@@ -270,7 +316,8 @@ static void take_option(struct load_options *o, const char *text)
         const char *name;
         unsigned *to;
     } numbers[] = {{"clients", &o->clients}, {"pipeline", &o->pipeline}, {"threads", &o->threads},
-                   {"keys", &o->keys},       {"value", &o->value_bytes}, {"wait", &o->wait}};
+                   {"keys", &o->keys},       {"value", &o->value_bytes}, {"wait", &o->wait},
+                   {"pace", &o->pace}};
     if (value && strncmp(text, "seconds", length) == 0) {
         o->seconds = atof(value + 1);
         return;
@@ -306,6 +353,7 @@ int main(int argc, char **argv)
         take_option(&o, argv[i]);
     if (strcmp(argv[1], "sync") == 0)
         return measure_sync(argv[2], o.seconds);
+    signal(SIGTERM, on_stop);
     o.port = argv[1];
     o.protocol = find_protocol(argv[2]);
     if (o.threads > THREADS_MAX || !o.threads || o.clients < o.threads || !o.pipeline || !o.keys ||

@@ -11,7 +11,7 @@
 struct load_options {
     const char *port;
     const struct protocol *protocol;
-    unsigned clients, pipeline, threads, value_bytes, keys, wait;
+    unsigned clients, pipeline, threads, value_bytes, keys, wait, pace;
     double seconds;
     const char *set, *prefix; /* of searches: the key, and what its elements' names begin with */
 };
