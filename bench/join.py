@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bench/join.py FOLDER [--keys N] [--rows N] [--nodes N] [--pace N] [--seconds N] [--quick]: a node joins a large group while writes go on.
+"""bench/join.py FOLDER [--keys N] [--rows N] [--nodes N] [--pace N] [--seconds N] [--stream] [--quick]: a node joins a large group while writes go on.
 
 FOLDER holds mnist784 (see bench/data.h). A group of three (--nodes) holds --keys strings and the vectors. 16 clients write
 --pace SETs a second, evenly; a latency counts from when a write was due, so that a pause costs all that wait. Measured: p99
@@ -77,6 +77,7 @@ def main():
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--pace", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--stream", action="store_true", help="keep no log: the node gets a checkpoint")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     scale = 10 if options.quick else 1
@@ -85,7 +86,7 @@ def main():
     rows = min(rows, options.rows // scale)
     _, _, query_values = matrix(options.folder, "mnist784", "query")
     queries = [blob(query_values, dim, i) for i in range(QUERIES)]
-    group = Group(options.nodes, CLUSTER)
+    group = Group(options.nodes, CLUSTER + (["--cluster-keep-log", "1mb"] if options.stream else []))
     leader = group.leader()
     put_keys(leader.port, keys)
     put_vectors(leader.port, "v", values, dim, rows)

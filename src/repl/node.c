@@ -149,7 +149,8 @@ int kith_node_receive(struct kith_node *node, uint64_t peer, const char *address
     node->bounded = true;
     status = take_frame(node, peer, address, &frame);
     node->bounded = false;
-    node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head;
+    node->poll_now |= node->forwards.unsent || node->reads.gathered.head || node->reads.known.head ||
+                      node_stream_is_behind(node, peer);
     return status;
 }
 

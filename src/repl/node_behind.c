@@ -4,14 +4,24 @@
  * asks for while a read is under way is added to the stretch, and goes out in its place: from memory where it is there,
  * else from the disk, one read at a time. Its heartbeats meanwhile speak of the entry before the next one to be sent: one
  * about an entry that is yet to be sent would be rejected, and raft would begin anew. A member that raft is still probing
- * is asked the same again and again: once is enough, the rest become heartbeats, too. */
+ * is asked the same again and again: once is enough, the rest become heartbeats, too.
+ *
+ * Clients write meanwhile, and the others' disks and processors may be the same. So half a megabyte goes out at a time; when
+ * the member has it on its disk, there is a rest of twice as long as that took. Where it falls behind further all the same, more
+ * goes at a time. */
 #include "base/log.h"
 #include "repl/node_stream.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { FRAME_BYTES = 1 << 20 }; /* of entries, unless one is larger */
+enum {
+    FRAME_BYTES = 256 << 10, /* of entries, unless one is larger */
+    WINDOW_BYTES = 512 << 10,
+    WINDOW_BYTES_MAX = 16 << 20,
+    REST_MS_MAX = 10, /* one that is far away is not slow for its disk's sake */
+    LOST_MS = 500,    /* no word of what was sent: raft finds out what it has */
+};
 
 static bool is_pending(const struct behind *b)
 {
@@ -23,6 +33,7 @@ static void drop(struct behind *b)
 {
     b->end = b->next;
     b->stale |= b->reading;
+    b->out_up_to = b->out_bytes = 0;
 }
 
 bool node_stream_is_behind(struct kith_node *node, uint64_t peer)
@@ -54,6 +65,58 @@ static void send_next(struct stream_peer *peer, uint32_t count)
     send_entries(peer, b->next - 1, b->previous_term, entries, count);
     b->next += count;
     b->previous_term = entries[count - 1].term;
+    for (uint32_t i = 0; i < count; i++)
+        b->out_bytes += entries[i].payload.length;
+    if (!b->out_up_to)
+        b->sent_ms = peer->node->now_ms;
+    b->out_up_to = b->next - 1;
+}
+
+/* --- the pace --- */
+
+static void end_round(struct stream_peer *peer, uint64_t match_index)
+{
+    struct kith_node *node = peer->node;
+    struct behind *b = &peer->behind;
+    uint64_t took_ms = node->now_ms - b->sent_ms, gap = kith_core_last_index(node->core) - match_index;
+    if (b->gap && gap >= b->gap)
+        b->window_bytes = b->window_bytes < WINDOW_BYTES_MAX ? 2 * b->window_bytes : b->window_bytes;
+    else
+        b->window_bytes = WINDOW_BYTES;
+    b->gap = gap;
+    b->rest_until_ms = node->now_ms + (2 * took_ms < REST_MS_MAX ? 2 * took_ms : REST_MS_MAX);
+    b->out_up_to = 0;
+    b->out_bytes = 0;
+}
+
+static size_t window_bytes(const struct behind *b)
+{
+    return b->window_bytes ? b->window_bytes : WINDOW_BYTES;
+}
+
+static bool may_send(struct stream_peer *peer)
+{
+    struct kith_node *node = peer->node;
+    struct behind *b = &peer->behind;
+    struct kith_core_member member = {.match_index = 0};
+    kith_core_find_member(node->core, peer->id, &member);
+    if (member.match_index >= kith_core_commit_index(node->core))
+        return true; /* nothing is committed without it: it is clients who wait */
+    if (b->out_up_to && member.match_index >= b->out_up_to)
+        end_round(peer, member.match_index);
+    else if (b->out_up_to && node->now_ms >= b->sent_ms + LOST_MS)
+        b->out_up_to = b->out_bytes = 0;
+    return node->now_ms >= b->rest_until_ms && b->out_bytes < window_bytes(b);
+}
+
+uint64_t node_behind_due_ms(const struct stream_peer *peer)
+{
+    const struct behind *b = &peer->behind;
+    if (!is_pending(b) || b->reading)
+        return UINT64_MAX;
+    if (b->out_up_to && b->out_bytes >= window_bytes(b))
+        return b->sent_ms + LOST_MS; /* its acknowledgement comes before, and makes the node poll */
+    return b->rest_until_ms > peer->node->now_ms ? b->rest_until_ms : UINT64_MAX;
 }
 
 static bool reserve(struct kith_node *node, size_t count)
@@ -162,7 +225,7 @@ void node_behind_poll(struct stream_peer *peer)
         drop(b);
         return;
     }
-    while (is_pending(b) && !b->reading && node_has_room(node, peer->id, 0)) {
+    while (is_pending(b) && !b->reading && may_send(peer) && node_has_room(node, peer->id, 0)) {
         size_t bytes;
         uint32_t count = gather(peer, &bytes);
         if (!count)
@@ -179,6 +242,7 @@ void node_behind_poll(struct stream_peer *peer)
 static void begin(struct behind *b, const struct kith_core_message *message)
 {
     b->stale |= b->reading;
+    b->out_up_to = b->out_bytes = 0;
     b->term = message->term;
     b->start = b->next = message->append.previous_index + 1;
     b->end = b->start + message->append.count;

@@ -120,6 +120,8 @@ uint64_t node_stream_due_ms(const struct kith_node *node)
         uint64_t due = node_out_due_ms(peer);
         if (due < at)
             at = due;
+        if (node_behind_due_ms(peer) < at)
+            at = node_behind_due_ms(peer);
     }
     if (streams->in.state != IN_NONE && streams->in.heard_ms + 1000 < at)
         at = node->now_ms + 1000; /* it may have been given up */

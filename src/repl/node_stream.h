@@ -27,6 +27,10 @@ struct behind {
     int read_status;
     bool reading, stale; /* stale: what is being read is not wanted any more */
     struct kith_task task;
+    /* what is on its way, see node_behind.c */
+    size_t out_bytes, window_bytes;
+    uint64_t out_up_to; /* the last entry of it; 0: nothing is */
+    uint64_t sent_ms, rest_until_ms, gap;
 };
 
 enum out_state { OUT_NONE, OUT_OPENING, OUT_OFFERED, OUT_SENDING };
@@ -120,6 +124,8 @@ bool node_stream_leads(struct kith_node *node, uint64_t term);
 /* --- node_behind.c --- */
 
 void node_behind_poll(struct stream_peer *peer);
+/* When entries are to be sent, that wait for nothing but time; UINT64_MAX: none do. */
+uint64_t node_behind_due_ms(const struct stream_peer *peer);
 void node_behind_close(struct behind *behind);
 
 /* --- node_stream_out.c --- */

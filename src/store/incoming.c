@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 enum {
-    SYNC_BYTES = 32 << 20, /* a sync now and then: one of gigabytes would hold up those of the log */
-    LEAST_BYTES = 64,      /* no checkpoint is shorter */
-    SUM_BYTES = 1 << 20,   /* read at once */
+    SYNC_BYTES = 4 << 20, /* a sync now and then: one of gigabytes would hold up those of the log */
+    LEAST_BYTES = 64,     /* no checkpoint is shorter */
+    SUM_BYTES = 1 << 20,  /* read at once */
 };
 
 struct kith_incoming {
