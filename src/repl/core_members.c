@@ -266,7 +266,7 @@ int kith_core_plan_change(const struct kith_core *core, enum kith_change_kind ch
     int status = check_moment(core, why);
     if (status == KITH_OK)
         status = plan_member(core, &plan, address, why);
-    if (status == KITH_OK)
+    if (status == KITH_OK && change != KITH_CHANGE_MOVE) /* which moves no majority */
         status = check_voters(core, id, why);
     if (status != KITH_OK)
         return status;

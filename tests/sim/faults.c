@@ -155,7 +155,7 @@ static void calm_down(struct world *w, uint64_t unused)
 
 static void trouble_weather(struct world *w)
 {
-    double much = world_chance(w, 0.25) ? 4 : 1;
+    double much = world_chance(w, 0.25) || w->options.often[SIM_WEATHER] ? 4 : 1;
     struct sim_weather storm = {.delay_us = 300 + world_below(w, 8000),
                                 .lost = world_chance(w, 0.7) ? 0.15 * kith_rng_unit(&w->rng) : 0,
                                 .doubled = world_chance(w, 0.7) ? 0.1 * much * kith_rng_unit(&w->rng) : 0,
@@ -302,8 +302,10 @@ static void cut_machine(struct world *w, uint64_t machine)
 /* Who is to lead stands for election, and nobody hears it; who is to vote never gets the entry that says so. */
 void faults_cut_soon(struct world *w, struct sim_node *n)
 {
+    uint64_t in_us = w->options.often[SIM_TRANSFERS] ? 250 + world_below(w, 500) /* between order and vote */
+                                                     : world_below(w, world_chance(w, 0.5) ? 1000 : 5000);
     if (w->trouble && !w->options.without[SIM_PARTITIONS])
-        world_later(w, world_below(w, world_chance(w, 0.5) ? 1000 : 5000), cut_machine, (uint64_t)n->machine);
+        world_later(w, in_us, cut_machine, (uint64_t)n->machine);
 }
 
 /* And back to who had it before. */
@@ -323,6 +325,10 @@ static void trouble_transfer(struct world *w)
 {
     struct sim_node *asked = world_chance(w, 0.7) ? world_leader(w) : world_random_node(w),
                     *to = world_random_node(w);
+    for (int i = 1; i <= SIM_MACHINES && w->options.often[SIM_TRANSFERS];
+         i++) /* no question without effect */
+        if (to == asked && w->admin.wanted[i] && node_is_up(&w->nodes[i]))
+            to = &w->nodes[i];
     if (!asked || !to || !node_is_up(asked))
         return;
     world_trace(w, 1, "the operator asks node %d to make node %d the leader", asked->machine, to->machine);
@@ -378,9 +384,13 @@ void faults_choose(struct world *w)
         uint64_t dice = world_below(w, 8);
         unsigned factor = all || (dice > 2 && dice < 6) ? 1 : dice <= 2 ? 0 : 4;
         w->weights[i] = w->options.without[troubles[i].fault] ? 0 : troubles[i].weight * factor;
+        if (w->options.often[troubles[i].fault])
+            w->weights[i] = troubles[i].weight * 16;
     }
     w->pace_us = (uint64_t)700000 << (all ? 0 : world_below(w, 3));
     w->think_us = all || world_chance(w, 0.6) ? 20000 : world_chance(w, 0.5) ? 300000 : 3000000;
+    if (w->options.often[SIM_WEATHER])
+        w->think_us = 300000; /* so that a late message finds the log as it was */
 }
 
 static void next_trouble(struct world *w, uint64_t round)

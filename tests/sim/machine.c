@@ -16,6 +16,7 @@ enum { TAKEN = 1, REFUSED = 2 };
 
 struct sim_canon {
     uint64_t *chain;  /* after entry n + 1 */
+    uint64_t *names;  /* of operations; 0: an entry without */
     uint64_t *digest; /* of the engine after entry (n + 1) * DIGEST_EACH; 0: nobody was there yet */
     uint64_t count, capacity;
     unsigned char *operations; /* TAKEN, REFUSED; by number */
@@ -35,6 +36,7 @@ void canon_close(struct sim_canon *c)
     if (!c)
         return;
     free(c->chain);
+    free(c->names);
     free(c->digest);
     free(c->operations);
     free(c);
@@ -77,15 +79,27 @@ void canon_refuse(struct world *w, uint64_t operation)
         world_fail(w, "operation %" PRIu64 " was refused for certain, and yet applied", operation);
 }
 
+void canon_take_back(struct sim_canon *c, uint64_t count)
+{
+    for (; c->count > count; c->count--) {
+        if (c->names[c->count - 1])
+            c->operations[c->names[c->count - 1]] &= (unsigned char)~TAKEN;
+        if (c->count % DIGEST_EACH == 0)
+            c->digest[c->count / DIGEST_EACH - 1] = 0;
+    }
+}
+
 static void extend(struct world *w, uint64_t chain, uint64_t operation)
 {
     struct sim_canon *c = w->canon;
     if (c->count == c->capacity) {
         uint64_t to = c->capacity ? c->capacity * 2 : 4096;
         c->chain = grown(c->chain, c->capacity, to, sizeof *c->chain);
+        c->names = grown(c->names, c->capacity, to, sizeof *c->names);
         c->digest = grown(c->digest, c->capacity / DIGEST_EACH, to / DIGEST_EACH, sizeof *c->digest);
         c->capacity = to;
     }
+    c->names[c->count] = operation;
     c->chain[c->count++] = chain;
     if (!operation)
         return;

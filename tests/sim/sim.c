@@ -2,7 +2,7 @@
  *
  *     sim --seed 17                 one world; its last line says what was found
  *     sim --seed 17 --verbose       the same with all that happens; twice: frames, too
- *     sim --seeds 1-5000 --jobs 2   many; a line for each that found something, and figures
+ *     sim --seeds 1-5000 --jobs 2   many (or some: 3,17,29); a line for each that found something, and figures
  *
  * --nodes N, --seconds N, --no-crashes (and each other name of world.h), --only-crashes; --twice runs each seed two
  * times and compares. --control NAME takes a guard out: see docs/simulator.md. */
@@ -17,11 +17,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { JOBS_MAX = 16, WORLD_S = 120 };
+enum { JOBS_MAX = 16, WORLD_S = 120, LIST_MAX = 64 };
 
 struct plan {
     struct sim_options options;
     uint64_t first, last;
+    uint64_t list[LIST_MAX]; /* or these; first and last are places in it */
+    size_t list_count;
     int jobs, shown;
     unsigned patience_s; /* with a world */
     bool twice, until_found;
@@ -44,8 +46,11 @@ static const char *const control_names[] = {"none", "state-not-synced", "log-not
 static int usage(void)
 {
     fprintf(stderr,
-            "usage: sim [--seed N | --seeds A-B] [--jobs N] [--nodes N] [--seconds N] [--verbose] [--twice]\n"
-            "           [--no-FAULT | --only-FAULT ...] [--control NAME] [--until-found]\nfaults:");
+            "usage: sim [--seed N | --seeds A-B | --seeds A,B,...] [--jobs N] [--nodes N] [--seconds N] "
+            "[--verbose] [--twice]\n"
+            "           [--no-FAULT | --only-FAULT ...] [--often-FAULT] [--control NAME] [--until-found] "
+            "[--contrast] "
+            "[--patience S]\nfaults:");
     for (int i = 0; i < SIM_FAULTS; i++)
         fprintf(stderr, " %s", sim_fault_names[i]);
     fprintf(stderr, "\ncontrols:");
@@ -156,7 +161,8 @@ static int run_many(const struct plan *plan)
     for (;;) {
         for (int i = 0; i < plan->jobs && next <= plan->last; i++)
             if (!jobs[i].pid) {
-                begin(plan, &jobs[i], next++);
+                begin(plan, &jobs[i], plan->list_count ? plan->list[next] : next);
+                next++;
                 running++;
             }
         if (!running)
@@ -185,6 +191,12 @@ static int run_many(const struct plan *plan)
 static bool read_fault(struct plan *plan, const char *word, bool *only)
 {
     bool is_only = strncmp(word, "--only-", 7) == 0, is_no = strncmp(word, "--no-", 5) == 0;
+    if (strncmp(word, "--often-", 8) == 0) {
+        for (int i = 0; i < SIM_FAULTS; i++)
+            if (strcmp(word + 8, sim_fault_names[i]) == 0)
+                return plan->options.often[i] = true;
+        return false;
+    }
     for (int i = 0; i < SIM_FAULTS && (is_only || is_no); i++) {
         if (strcmp(word + (is_only ? 7 : 5), sim_fault_names[i]) != 0)
             continue;
@@ -219,6 +231,8 @@ static bool read_option(struct plan *plan, char **argv, int *i, bool *only)
         plan->options.verbose++;
     else if (strcmp(word, "--twice") == 0)
         plan->twice = true;
+    else if (strcmp(word, "--contrast") == 0)
+        plan->options.contrast = true;
     else if (strcmp(word, "--until-found") == 0)
         plan->until_found = true;
     else if (read_fault(plan, word, only))
@@ -234,6 +248,16 @@ static bool read_option(struct plan *plan, char **argv, int *i, bool *only)
         else if (strcmp(word, "--seeds") == 0) {
             plan->first = number;
             plan->last = *rest == '-' ? strtoull(rest + 1, NULL, 10) : number;
+            for (plan->list_count = 0; *rest == ','; number = strtoull(rest + 1, &rest, 10)) {
+                if (plan->list_count + 2 > LIST_MAX)
+                    return false;
+                plan->list[plan->list_count++] = number;
+            }
+            if (plan->list_count) {
+                plan->list[plan->list_count++] = number;
+                plan->first = 0;
+                plan->last = plan->list_count - 1;
+            }
         } else if (strcmp(word, "--jobs") == 0)
             plan->jobs = number < JOBS_MAX ? (int)number : JOBS_MAX;
         else if (strcmp(word, "--nodes") == 0)

@@ -410,6 +410,7 @@ static struct kith_node_options options_of(struct sim_node *n)
 {
     struct world *w = n->world;
     bool small = !w->options.without[SIM_CHECKPOINTS];
+    bool trims = w->options.contrast && world_chance(w, 0.5), keeps = w->options.contrast && !trims;
     return (struct kith_node_options){
         .dir = "/d",
         .durability = KITH_DURABILITY_ALWAYS,
@@ -417,7 +418,10 @@ static struct kith_node_options options_of(struct sim_node *n)
         .wake = wake,
         .wake_context = n,
         .segment_bytes = w->segment_bytes,
-        .checkpoint_log_bytes = small ? (uint64_t)(24 << 10) << world_below(w, 6) : UINT64_MAX,
+        .checkpoint_log_bytes = keeps   ? UINT64_MAX
+                                : trims ? 16 << 10
+                                : small ? (uint64_t)(24 << 10) << world_below(w, 6)
+                                        : UINT64_MAX,
         .keep_log_bytes = !small                 ? 0
                           : world_chance(w, 0.2) ? 1
                                                  : (uint64_t)(8 << 10) << world_below(w, 10),
@@ -469,8 +473,11 @@ bool node_start(struct sim_node *n)
     n->term = n->commit_index = n->streams = n->near_count = n->arrival_count = 0;
     if (!engine_open(&n->engine, w, n->machine, kith_rng_next(&w->rng), &options.machine))
         abort();
+    uint64_t count = canon_count(w->canon);
     int status = kith_node_open(&n->node, &options, &error);
     if (status != KITH_OK) {
+        canon_take_back(w->canon,
+                        count); /* of an entry whose sync had failed, and that a crash may yet lose */
         n->node = NULL;
         forget_engine(n);
         if (!explain_open(n, status, error.text))

@@ -55,7 +55,9 @@ struct sim_options {
     int nodes;        /* 0: 1, 3 or 5, by the seed */
     uint64_t seconds; /* of trouble; 0: 12 */
     bool without[SIM_FAULTS];
-    int verbose; /* 1: what happens; 2: each frame too */
+    bool often[SIM_FAULTS];
+    bool contrast; /* half of the nodes keep their whole log, the others next to nothing */
+    int verbose;   /* 1: what happens; 2: each frame too */
     enum sim_control control;
     unsigned core_guards; /* bits of enum core_guard; of the program that is built for it (controls) */
 };
@@ -185,6 +187,8 @@ struct sim_node *world_random_node(struct world *w); /* of those that are up; NU
 struct sim_canon *canon_open(void);
 void canon_close(struct sim_canon *canon);
 uint64_t canon_count(const struct sim_canon *canon);
+/* To what was applied then: the rest was seen by nobody. */
+void canon_take_back(struct sim_canon *canon, uint64_t count);
 bool canon_has(const struct sim_canon *canon, uint64_t operation);
 void canon_refuse(struct world *w, uint64_t operation); /* it was certainly not taken */
 bool engine_open(struct sim_engine *e, struct world *w, int machine, uint64_t seed,
