@@ -150,7 +150,7 @@ static void take_input(struct load_client *client)
 static void send_due(struct worker *worker)
 {
     const struct load_options *o = worker->options;
-    while (worker->next_ns <= worker->now_ns) {
+    while (worker->client_count && worker->next_ns <= worker->now_ns) {
         struct load_client *client = &worker->clients[worker->next_client];
         if (client->sent - client->done >= o->pipeline)
             return;
