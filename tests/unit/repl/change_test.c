@@ -383,6 +383,61 @@ static void what_waits_at_the_end_is_answered(void **state)
     assert_int_not_equal(b.status, KITH_OK);
 }
 
+/* What the first leader says of a change is lost. */
+static bool is_result(struct group *g, const struct group_frame *frame)
+{
+    return frame->from == 0 && (unsigned char)frame->bytes.data[0] == KITH_FRAME_CHANGE_RESULT;
+}
+
+static void who_asked_for_the_leader_to_go_is_told_so_though_the_answer_was_lost(void **state)
+{
+    for (int asker = 1; asker < 3; asker++)
+        for (int lost = 0; lost < 2; lost++) {
+            struct group g = {0};
+            grow(&g, 3);
+            assert_int_equal(group_leader(&g), 0);
+            g.drops = lost ? is_result : NULL;
+            struct answer a = change(&g, asker, KITH_CHANGE_REMOVE, 0);
+            if (a.status != KITH_OK)
+                fail_msg("asked by %d, answers %s: %d: %s", asker, lost ? "lost" : "there", a.status, a.text);
+            assert_int_equal(member_count(&g, asker), 2);
+            g.drops = NULL;
+            a = change(&g, asker, KITH_CHANGE_REMOVE, 0); /* asked anew, it is a mistake */
+            assert_int_equal(a.status, KITH_ENOENT);
+            group_close(&g);
+        }
+}
+
+static void a_checkpoint_waits_for_the_configuration_that_it_would_hold(void **state)
+{
+    struct group g = {0};
+    int saved = 1;
+    grow(&g, 3);
+    write_some(&g, 2);
+    expect_change(&g, 0, KITH_CHANGE_DEMOTE, 2);
+    expect_change(&g, 0, KITH_CHANGE_PROMOTE, 2);
+    group_run(&g, 200);
+    group_stop(&g, 1);
+    for (int i = 0; i < 3; i++)
+        g.cut[i][1] = g.cut[1][i] = true;
+    group_start(&g, 1, 0); /* of the two changes in its log, it knows that the first is committed */
+    group_run(&g, 50);
+    struct kith_node *node = g.member[1].node;
+    struct kith_node_status status;
+    kith_node_get_status(node, &status);
+    assert_true(status.applied_index < status.commit_index ||
+                status.applied_index < kith_core_committed_configuration(node->core));
+    assert_int_equal(kith_node_checkpoint(node, note, &saved), KITH_EAGAIN);
+    assert_int_equal(saved, 1); /* its done is not called */
+    for (int i = 0; i < 3; i++)
+        g.cut[i][1] = g.cut[1][i] = false;
+    group_run(&g, 1000);
+    assert_int_equal(kith_node_checkpoint(node, note, &saved), KITH_OK);
+    group_run(&g, 200);
+    assert_int_equal(saved, KITH_OK);
+    group_close(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +457,8 @@ int main(void)
         cmocka_unit_test(members_tell_each_other_where_clients_reach_them),
         cmocka_unit_test(many_changes_at_once_come_about_one_after_the_other),
         cmocka_unit_test(what_waits_at_the_end_is_answered),
+        cmocka_unit_test(who_asked_for_the_leader_to_go_is_told_so_though_the_answer_was_lost),
+        cmocka_unit_test(a_checkpoint_waits_for_the_configuration_that_it_would_hold),
     };
     kith_log_set_level(KITH_LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
