@@ -563,7 +563,8 @@ static int write_log(struct copy *c, const char *to, uint64_t group_id)
                                        .next_sequence = 1,
                                        .next_index = c->found.checkpoint_index + 1,
                                        .first_index = c->found.checkpoint_index + 1,
-                                       .segment_bytes = SEGMENT_BYTES,
+                                       .segment_bytes = c->options->segment_bytes ? c->options->segment_bytes
+                                                                                  : SEGMENT_BYTES,
                                        .queue_bytes = QUEUE_BYTES,
                                        .sync = KITH_LOG_SYNC_SELDOM,
                                        .seed = c->options->seed};

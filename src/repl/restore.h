@@ -28,9 +28,10 @@ struct kith_restore_options {
     enum kith_restore_source source;
     const char *from;
     enum kith_restore_until until;
-    uint64_t until_index; /* the last entry that counts */
-    int64_t until_ms;     /* entries up to this time count, ms since 1970 */
-    uint64_t seed;        /* of the new ids; 0: drawn */
+    uint64_t until_index;   /* the last entry that counts */
+    int64_t until_ms;       /* entries up to this time count, ms since 1970 */
+    uint64_t seed;          /* of the new ids; 0: drawn */
+    uint64_t segment_bytes; /* of the new log's files; 0: 64 MiB */
 };
 
 /* What the source holds, up to where it is wanted. */
