@@ -103,6 +103,48 @@ static void append_requests(struct kith_checkpoint *checkpoint)
     }
 }
 
+static void append_record(struct kith_checkpoint *checkpoint, enum kith_record_kind kind,
+                          const struct kith_buf *body)
+{
+    char start[KITH_VARINT_MAX + 1];
+    kith_buf_append(checkpoint->sink, start,
+                    (size_t)(put_record_start(start, body->length + 1, kind) - start));
+    kith_buf_append(checkpoint->sink, body->data, body->length);
+    checkpoint->failed |= body->failed;
+}
+
+static void append_left_out(void *arg, uint32_t db_index, struct kith_slice key, struct kith_slice why)
+{
+    struct kith_buf body = {0};
+    kith_buf_append_varint(&body, db_index);
+    kith_buf_append_slice(&body, key);
+    kith_buf_append_slice(&body, why);
+    append_record(arg, KITH_RECORD_LEFT_OUT, &body);
+    kith_buf_fini(&body);
+}
+
+/* All at once, too. What never followed anybody says nothing. */
+static void append_upstream(struct kith_checkpoint *checkpoint)
+{
+    const struct kith_upstream *upstream = &checkpoint->engine->upstream;
+    struct kith_buf body = {0};
+    if (!upstream->link)
+        return;
+    kith_buf_append_char(&body, (char)upstream->phase);
+    kith_buf_append_slice(&body, kith_slice(upstream->host, strlen(upstream->host)));
+    kith_buf_append_varint(&body, upstream->port);
+    kith_buf_append_varint(&body, upstream->link);
+    kith_buf_append_varint(&body, upstream->load);
+    kith_buf_append_slice(&body, kith_slice(upstream->replid, strlen(upstream->replid)));
+    kith_buf_append_varint(&body, (uint64_t)upstream->offset);
+    kith_buf_append_varint(&body, upstream->db);
+    kith_buf_append_varint(&body, upstream->left_out_commands);
+    kith_buf_append_varint(&body, upstream->left_out_unlisted);
+    append_record(checkpoint, KITH_RECORD_UPSTREAM, &body);
+    kith_buf_fini(&body);
+    kith_upstream_each(upstream, append_left_out, checkpoint);
+}
+
 static void append_end(struct kith_checkpoint *checkpoint)
 {
     char body[2 * KITH_VARINT_MAX];
@@ -476,6 +518,7 @@ int kith_engine_checkpoint_begin(struct kith_engine *engine)
     checkpoint->sink = &checkpoint->pending;
     append_head(checkpoint);
     append_requests(checkpoint);
+    append_upstream(checkpoint);
     engine->checkpoint = checkpoint;
     engine->saved_bit ^= KITH_KEY_SAVED;
     engine->background.links_unsaved = 0;

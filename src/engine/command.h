@@ -41,6 +41,8 @@ enum kith_command_flag {
     KITH_CMD_NO_MANDATORY_KEYS = 1 << 18,
     KITH_CMD_BLOCKING = 1 << 19,
     KITH_CMD_PUBSUB = 1 << 20,
+    KITH_CMD_ANY_ROLE = 1 << 21, /* a write that is also possible while an upstream is followed */
+    KITH_CMD_LOG_ONLY = 1 << 22, /* written by the server itself: no client may call it */
 };
 
 /* Key positions as in COMMAND INFO: first and last argument index (last negative: from the end), step. 0,0,0:

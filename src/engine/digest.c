@@ -38,5 +38,5 @@ uint64_t kith_engine_digest(struct kith_engine *engine)
             cursor = kith_table_scan(engine->dbs[digest.db_index].table, cursor, add_entry, &digest);
         while (cursor);
     }
-    return digest.sum + kith_requests_digest(&engine->requests);
+    return digest.sum + kith_requests_digest(&engine->requests) + kith_upstream_digest(&engine->upstream);
 }

@@ -73,6 +73,7 @@ void kith_engine_close(struct kith_engine *engine)
     }
     kith_lazy_finish(engine);
     kith_requests_fini(&engine->requests);
+    kith_upstream_fini(&engine->upstream);
     kith_command_index_close(&engine->commands);
     kith_plan_fini(&engine->plan);
     kith_session_fini(&engine->replay);
@@ -103,6 +104,7 @@ int kith_engine_reset(struct kith_engine *engine)
     }
     free(fresh);
     kith_requests_fini(&engine->requests);
+    kith_upstream_fini(&engine->upstream);
     engine->now_ms = 0;
     engine->background.links_unsaved = 0;
     return KITH_OK;
@@ -200,10 +202,27 @@ const struct kith_command *kith_engine_admit(const struct kith_engine *engine, c
         kith_reply_error_format(reply, "ERR wrong number of arguments for '%s' command", command->name);
         return NULL;
     }
+    if (command->flags & KITH_CMD_LOG_ONLY) {
+        kith_reply_error_format(reply, "ERR '%s' stands in the log alone: it is not for clients",
+                                command->name);
+        return NULL;
+    }
+    if (command->flags & KITH_CMD_ANY_ROLE && !engine->options.host.command &&
+        !kith_slice_is(argv[1], "no")) {
+        kith_reply_error_format(reply, "ERR '%s' needs a server: there is none around this engine",
+                                command->name);
+        return NULL;
+    }
     /* Before it goes into the log: members of another version might know other commands. */
     if (strcmp(command->name, "kith.request") == 0 && !kith_request_inner(engine, argv, argc, reply))
         return NULL;
     return command;
+}
+
+bool kith_engine_is_entry_command(const struct kith_command *command, size_t argc)
+{
+    return command && command->flags & KITH_CMD_WRITE && command->handler &&
+           !(command->flags & KITH_CMD_ANY_ROLE) && kith_command_arity_fits(command, argc);
 }
 
 /* --- Execution. --- */
@@ -319,7 +338,14 @@ static void apply_command(struct kith_engine *engine, const struct kith_planned 
         .key_hash = planned->key_hash,
         .hashed = planned->hashed,
     };
-    run(engine, &call);
+    const char *refusal = kith_upstream_refusal(&engine->upstream, planned->command);
+    if (refusal)
+        kith_reply_error(call.reply, refusal);
+    else
+        run(engine, &call);
+    if (engine->upstream.applying && !(planned->command->flags & KITH_CMD_ANY_ROLE))
+        kith_upstream_after(engine, planned->db_index, planned->command, call.argv, call.argc,
+                            call.reply->error_count > 0);
     if (hooks && hooks->end)
         hooks->end(hooks->context, n);
     if (engine->discarded.length > DISCARDED_KEEP_BYTES || engine->discarded.failed)
@@ -340,12 +366,16 @@ int kith_engine_apply(struct kith_engine *engine, struct kith_slice payload,
     size_t expire_budget = EXPIRE_PER_COMMAND * plan->command_count;
     if (expire_budget == 0 || expire_budget > EXPIRE_PER_TICK)
         expire_budget = EXPIRE_PER_TICK;
-    kith_expiry_run(engine, engine->now_ms, expire_budget);
+    /* While an upstream is followed, keys end when it says so. */
+    if (!kith_upstream_follows(&engine->upstream))
+        kith_expiry_run(engine, engine->now_ms, expire_budget);
+    kith_upstream_begin_entry(&engine->upstream);
     for (size_t n = 0; n < plan->command_count; n++) {
         if (n % PREFETCH_BATCH == 0 && plan->command_count > 1)
             prefetch_plan(engine, n, PREFETCH_BATCH);
         apply_command(engine, &plan->commands[n], n, hooks);
     }
+    kith_upstream_begin_entry(&engine->upstream);
     if (engine->graves)
         kith_lazy_step(engine, FREE_PER_ENTRY);
     return KITH_OK;
@@ -354,6 +384,8 @@ int kith_engine_apply(struct kith_engine *engine, struct kith_slice payload,
 int64_t kith_engine_next_expiry_ms(const struct kith_engine *engine)
 {
     int64_t earliest = -1;
+    if (kith_upstream_follows(&engine->upstream))
+        return -1;
     for (uint32_t i = 0; i < engine->db_count; i++) {
         const struct kith_avl *tree = engine->dbs[i].expiries;
         if (!tree || kith_avl_count(tree) == 0)

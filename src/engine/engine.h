@@ -67,6 +67,9 @@ void kith_session_fini(struct kith_session *session);
 const struct kith_command *kith_engine_lookup(const struct kith_engine *engine, const struct kith_slice *argv,
                                               size_t argc);
 
+/* Whether such a command of a client's may stand in an entry. */
+bool kith_engine_is_entry_command(const struct kith_command *command, size_t argc);
+
 /* Checks name, arity and subcommand and writes the error into `reply`. Returns the row, or NULL after an
  * error. What the driver does before it decides between log and execution. */
 const struct kith_command *kith_engine_admit(const struct kith_engine *engine, const struct kith_slice *argv,

@@ -63,6 +63,12 @@ static bool is_past(const void *entry, int64_t now_ms)
 
 /* --- Finding. --- */
 
+/* For the commands of an upstream that is followed no key is past its time: it says itself when one ends. */
+static bool is_gone(const struct kith_db *db, const void *entry, int64_t now_ms)
+{
+    return is_past(entry, now_ms) && !db->engine->upstream.applying;
+}
+
 static void find(struct kith_db *db, struct kith_slice name, uint64_t hash, int64_t now_ms,
                  struct kith_key *key)
 {
@@ -79,7 +85,7 @@ static bool find_for_read(struct kith_db *db, struct kith_slice name, uint64_t h
                           struct kith_key *key)
 {
     find(db, name, hash, now_ms, key);
-    if (key->entry && is_past(key->entry, now_ms))
+    if (key->entry && is_gone(db, key->entry, now_ms))
         key->entry = NULL;
     return key->entry != NULL;
 }
@@ -92,7 +98,7 @@ static bool find_for_write(struct kith_db *db, struct kith_slice name, uint64_t 
         return false;
     if ((kith_entry_meta(key->entry) ^ db->engine->saved_bit) & KITH_KEY_SAVED)
         kith_checkpoint_touch(db->engine, db, key->entry);
-    if (is_past(key->entry, now_ms)) {
+    if (is_gone(db, key->entry, now_ms)) {
         kith_key_remove(key);
         db->engine->expired_count++;
     }

@@ -282,6 +282,44 @@ static int read_request(struct kith_loader *loader, struct kith_reader *r)
     return KITH_OK;
 }
 
+static int read_upstream(struct kith_loader *loader, struct kith_reader *r)
+{
+    struct kith_upstream read = {.phase = (enum kith_upstream_phase)kith_reader_u8(r)};
+    struct kith_slice host = kith_reader_slice(r);
+    uint64_t port = kith_reader_varint(r);
+    read.link = kith_reader_varint(r);
+    read.load = kith_reader_varint(r);
+    struct kith_slice replid = kith_reader_slice(r);
+    read.offset = (int64_t)kith_reader_varint(r);
+    uint64_t db = kith_reader_varint(r);
+    read.left_out_commands = kith_reader_varint(r);
+    read.left_out_unlisted = kith_reader_varint(r);
+    if (r->failed || r->length || loader->engine->upstream.link || !read.link ||
+        read.phase > KITH_UPSTREAM_LIVE || host.length > KITH_UPSTREAM_HOST_MAX ||
+        (host.length && memchr(host.data, '\0', host.length)) || port > UINT16_MAX || read.offset < 0 ||
+        db > INT32_MAX || (replid.length && !kith_upstream_is_replid(replid)) ||
+        (read.phase == KITH_UPSTREAM_OFF) != !port || (read.phase == KITH_UPSTREAM_LIVE && !replid.length))
+        return corrupt(loader, "a damaged record of the upstream");
+    memcpy(read.host, host.data ? host.data : "", host.length);
+    memcpy(read.replid, replid.data ? replid.data : "", replid.length);
+    read.port = (uint16_t)port;
+    read.db = (uint32_t)db;
+    loader->engine->upstream = read;
+    return KITH_OK;
+}
+
+static int read_left_out(struct kith_loader *loader, struct kith_reader *r)
+{
+    uint64_t db = kith_reader_varint(r);
+    struct kith_slice key = kith_reader_slice(r), why = kith_reader_slice(r);
+    if (r->failed || r->length || db > INT32_MAX || !loader->engine->upstream.link ||
+        why.length > KITH_UPSTREAM_WHY_MAX)
+        return corrupt(loader, "a damaged record of a key that was left out");
+    int status = kith_upstream_list(loader->engine, (uint32_t)db, key, why);
+    return status == KITH_EINVAL ? corrupt(loader, "a key that was left out comes twice, or too many do")
+                                 : status;
+}
+
 static int read_end(struct kith_loader *loader, struct kith_reader *r)
 {
     uint64_t keys = kith_reader_varint(r), objects = kith_reader_varint(r);
@@ -310,6 +348,10 @@ static int read_record(struct kith_loader *loader, struct kith_slice body)
         return read_part(loader, &r);
     case KITH_RECORD_REQUEST:
         return read_request(loader, &r);
+    case KITH_RECORD_UPSTREAM:
+        return read_upstream(loader, &r);
+    case KITH_RECORD_LEFT_OUT:
+        return read_left_out(loader, &r);
     case KITH_RECORD_DONE:
         return read_done(loader, &r);
     case KITH_RECORD_END:

@@ -11,6 +11,10 @@ enum kith_record_kind {
     KITH_RECORD_DONE = 4,    /* varint id */
     KITH_RECORD_END = 5,     /* varint keys, varint objects */
     KITH_RECORD_REQUEST = 6, /* slice id, u8 whether the reply was kept, slice reply; oldest first */
+    KITH_RECORD_UPSTREAM =
+        7, /* u8 phase, slice host, varint port, link, load, slice replid, varint offset, db, left-out
+              commands, left-out keys that are not listed */
+    KITH_RECORD_LEFT_OUT = 8, /* varint db, slice key, slice why */
 };
 
 enum {

@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/keyspace.h"
 #include "engine/requests.h"
+#include "engine/upstream.h"
 #include "engine/vset.h"
 
 #include <stdatomic.h>
@@ -125,6 +126,7 @@ struct kith_engine {
     struct kith_checkpoint *checkpoint;
     struct kith_loader *loader;
     struct kith_requests requests;
+    struct kith_upstream upstream;
     struct kith_background background;
     uint64_t expired_count, hit_count, miss_count, command_count, error_count;
 };

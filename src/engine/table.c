@@ -13,6 +13,7 @@ static const struct kith_command *const groups[] = {
     kith_server_commands,
     kith_command_commands,
     kith_request_commands,
+    kith_upstream_commands,
     kith_keys_commands,
     kith_expire_commands,
     kith_string_commands,

@@ -13,6 +13,7 @@
 #include "net/internal.h"
 
 #include "base/log.h"
+#include "engine/upstream.h"
 
 #include <stdlib.h>
 
@@ -108,19 +109,27 @@ static bool waits_for_log(struct kith_connection *connection)
     return true;
 }
 
+static const char read_only[] = "-READONLY You can't write against a read only replica.\r\n";
+
+/* While a Redis is followed its clients write there. The engine says the same of what gets past this. */
+static bool is_for_the_upstream(const struct kith_server *server, const struct kith_command *command)
+{
+    return kith_upstream_follows(kith_engine_upstream(server->engine)) &&
+           !(command->flags & KITH_CMD_ANY_ROLE);
+}
+
 /* Where the group's writes are to go to the leader directly: what a client is told elsewhere. */
 static enum outcome redirect(struct kith_connection *connection, const struct kith_command *command)
 {
-    static const char refusal[] = "-READONLY You can't write against a read only replica.\r\n";
     struct kith_server *server = connection->server;
     struct kith_buf text = {0};
     char address[128];
     if (server->options.forward == KITH_FORWARD_MOVED &&
         server_leader_address(server, address, sizeof address))
         kith_buf_append_format(&text, "-REDIRECT %s\r\n", address);
-    enum outcome outcome =
-        refuse(connection, command,
-               text.length && !text.failed ? kith_buf_slice(&text) : kith_slice(refusal, sizeof refusal - 1));
+    enum outcome outcome = refuse(connection, command,
+                                  text.length && !text.failed ? kith_buf_slice(&text)
+                                                              : kith_slice(read_only, sizeof read_only - 1));
     kith_buf_fini(&text);
     return outcome;
 }
@@ -139,6 +148,8 @@ static enum outcome run_write(struct kith_connection *connection, const struct k
         return WAITS;
     if (is_for_the_leader(connection->server))
         return redirect(connection, request->command);
+    if (is_for_the_upstream(connection->server, request->command))
+        return refuse(connection, request->command, kith_slice(read_only, sizeof read_only - 1));
     bool silent = take_silence(&connection->session);
     if (batch_add_write(connection, request, silent) != KITH_OK) {
         KITH_WARN("client %llu: no memory for its write: closed", (unsigned long long)connection->session.id);
@@ -198,13 +209,23 @@ static bool is_stale(const struct kith_connection *connection)
     return lag_ms < 0 || lag_ms > connection->lag_max_ms;
 }
 
+/* The upstream's copy is not whole yet. */
+static bool is_copying(const struct kith_server *server)
+{
+    return kith_engine_upstream(server->engine)->phase == KITH_UPSTREAM_LOADING;
+}
+
 static enum outcome run_read(struct kith_connection *connection, const struct kith_admitted *request)
 {
+    static const char copying[] =
+        "-LOADING this node takes over the data of the upstream that it follows: try again in a moment\r\n";
     static const char loading[] =
         "-LOADING this node loads a checkpoint of its group: read elsewhere, or in a moment\r\n";
     uint32_t flags = request->command->flags;
     bool defers = flags & KITH_CMD_DEFERS, alone = flags & (KITH_CMD_SESSION | KITH_CMD_HOST);
     bool grouped = batch_is_grouped(connection->server);
+    if (flags & KITH_CMD_READONLY && is_copying(connection->server))
+        return refuse(connection, request->command, kith_slice(copying, sizeof copying - 1));
     if (grouped && flags & KITH_CMD_READONLY && !(connection->flags & CONNECTION_READONLY) &&
         !kith_node_is_alone(connection->server->node))
         return run_read_in_batch(connection, request);

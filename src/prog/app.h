@@ -3,6 +3,7 @@
 #ifndef KITH_PROG_APP_H
 #define KITH_PROG_APP_H
 
+#include "net/follow.h"
 #include "net/peer.h"
 #include "net/server.h"
 #include "prog/config.h"
@@ -29,9 +30,10 @@ struct app {
     bool signalled;
     char run_id[41];
     size_t memory_peak_bytes;
-    char client_address[128]; /* where clients reach this node, as far as it is known */
-    uv_timer_t *stop_timer;   /* while leadership is handed over before the end */
-    struct waits *waits;      /* clients of WAIT; NULL: there was none yet */
+    char client_address[128];   /* where clients reach this node, as far as it is known */
+    uv_timer_t *stop_timer;     /* while leadership is handed over before the end */
+    struct kith_follow *follow; /* the link to a Redis, when one is followed */
+    struct waits *waits;        /* clients of WAIT; NULL: there was none yet */
 };
 
 /* The group's members; *count of them, malloc'ed. NULL: no memory. */
@@ -64,6 +66,16 @@ void app_cluster_close(struct app *app);
 struct kith_node_limits app_node_limits(const struct app *app);
 /* Takes over what CONFIG SET may change. */
 void app_cluster_configure(struct app *app);
+
+/* The link to a Redis or Valkey (REPLICAOF). */
+int app_follow_open(struct app *app);
+void app_follow_configure(struct app *app);
+/* This node is the one of its group that follows an upstream. */
+bool app_is_replica(const struct app *app);
+void app_follow_role(struct app *app, struct kith_call *call);
+/* Lines of INFO replication: those that a replica has, and those of any node whose group follows or followed. */
+void app_follow_info(struct app *app, struct kith_buf *out);
+void app_upstream_info(struct app *app, struct kith_buf *out);
 
 /* kith_host.command: connection commands, then the ones below. */
 void app_command(void *context, struct kith_call *call);

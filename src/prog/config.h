@@ -56,6 +56,8 @@ struct kith_config {
 
     char *metrics_bind;
     int64_t metrics_port, metrics_ready_lag_ms;
+    char *masteruser, *masterauth;
+    int64_t repl_timeout_s;
 
     int64_t log_level; /* enum kith_log_level */
     char *logfile, *pidfile;

@@ -13,6 +13,7 @@ static const char *const forward_choices[] = {"yes", "no", "moved", NULL}; /* en
 static const char *const level_choices[] = {"debug", "verbose", "notice", "warning", NULL};
 /* For accepted keys where only one value would be true. */
 static const char *const only_no[] = {"no", NULL};
+static const char *const only_yes[] = {"yes", NULL};
 static const char *const only_zero[] = {"0", NULL};
 static const char *const only_empty[] = {"", NULL};
 
@@ -120,6 +121,12 @@ const struct config_row kith_config_rows[] = {
      .help = "addresses to listen on for it"},
     {"metrics-ready-lag-ms", CONFIG_INT, true, FIELD(metrics_ready_lag_ms), 0, 86400000, .initial = "5000",
      .help = "how far behind its leader a node may be and still be called ready; 0: any"},
+    {"masteruser", CONFIG_TEXT, true, FIELD(masteruser), .initial = "",
+     .help = "user that REPLICAOF logs in as; empty: the default user"},
+    {"masterauth", CONFIG_SECRET, true, FIELD(masterauth), .initial = "",
+     .help = "password that REPLICAOF logs in with; empty: none"},
+    {"repl-timeout", CONFIG_INT, true, FIELD(repl_timeout_s), 1, 86400, .initial = "60",
+     .help = "seconds without a byte after which REPLICAOF's link is made anew"},
 
     {"loglevel", CONFIG_CHOICE, true, FIELD(log_level), .choices = level_choices, .initial = "notice",
      .help = "debug, verbose, notice, warning"},
@@ -135,6 +142,8 @@ const struct config_row kith_config_rows[] = {
     ACCEPT_ONE("notify-keyspace-events", "", only_empty),
     ACCEPT_ONE("daemonize", "no", only_no),
     ACCEPT_ONE("cluster-enabled", "no", only_no),
+    ACCEPT_ONE("replica-read-only", "yes", only_yes),
+    ACCEPT_ONE("slave-read-only", "yes", only_yes),
     ACCEPT_ONE("activedefrag", "no", only_no),
     /* Durability is `durability`; encodings, eviction and its like do not exist here. */
     ACCEPT("save", ""),

@@ -2,6 +2,7 @@
  * work; what is Kith's own has its own name. */
 #include "base/log.h"
 #include "base/os.h"
+#include "engine/upstream.h"
 #include "net/server.h"
 #include "prog/app.h"
 
@@ -212,6 +213,20 @@ static void leader_lines(struct info *info, const struct kith_node_member *membe
          (long long)lag_ms);
 }
 
+/* The history that the data is of, and the place in it: the upstream's while one is followed. */
+static void history_lines(struct info *info, bool follows)
+{
+    const struct kith_upstream *upstream = kith_engine_upstream(info->app->engine);
+    unsigned long long group = ULL(kith_node_group_id(info->app->node));
+    if (follows && *upstream->replid)
+        LINE(info, "master_replid:%s\r\nmaster_repl_offset:%llu\r\n", upstream->replid,
+             ULL(upstream->offset));
+    else
+        LINE(info, "master_replid:%016llx%016llx00000000\r\nmaster_repl_offset:%llu\r\n", group, group,
+             ULL(info->node.applied_index));
+    app_upstream_info(info->app, &info->text);
+}
+
 static void replication_section(struct info *info)
 {
     const struct kith_node_status *node = &info->node;
@@ -220,19 +235,21 @@ static void replication_section(struct info *info)
     bool leads = node->role == KITH_CORE_LEADER;
     for (size_t i = 0; i < count; i++)
         followers += !members[i].self && members[i].role != KITH_CORE_SPARE;
-    LINE(info, "# Replication\r\nrole:%s\r\n", leads ? "master" : "slave");
-    if (!leads)
+    bool follows = app_is_replica(info->app);
+    LINE(info, "# Replication\r\nrole:%s\r\n", leads && !follows ? "master" : "slave");
+    if (follows)
+        app_follow_info(info->app, &info->text);
+    else if (!leads)
         leader_lines(info, members, count);
     LINE(info, "connected_slaves:%zu\r\n", leads ? followers : 0);
     if (leads)
         follower_lines(info, members, count);
+    history_lines(info, follows);
     LINE(info,
-         "master_replid:%016llx%016llx00000000\r\nmaster_repl_offset:%llu\r\n"
          "raft_term:%llu\r\nraft_last_index:%llu\r\nraft_commit_index:%llu\r\nraft_applied_index:%llu\r\n"
          "raft_synced_index:%llu\r\n",
-         ULL(kith_node_group_id(info->app->node)), ULL(kith_node_group_id(info->app->node)),
-         ULL(node->applied_index), ULL(node->term), ULL(node->last_index), ULL(node->commit_index),
-         ULL(node->applied_index), ULL(node->synced_index));
+         ULL(node->term), ULL(node->last_index), ULL(node->commit_index), ULL(node->applied_index),
+         ULL(node->synced_index));
     LINE(info,
          "group_members:%zu\r\nelections:%llu\r\nleader_changes:%llu\r\nforwarded_writes:%llu\r\n"
          "forwarded_unknown:%llu\r\nlinearizable_reads:%llu\r\nread_probes:%llu\r\n",

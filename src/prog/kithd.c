@@ -227,6 +227,8 @@ static int open_parts(struct app *app, struct kith_error *error)
         status = open_node(app, error);
     if (!status)
         status = app_cluster_start(app, error);
+    if (!status && (status = app_follow_open(app)))
+        return kith_error_set(error, status, "out of memory");
     if (!status)
         status = kith_server_start(app->server, app->engine, app->node, app->pool, error);
     return status ? status : app_watch_open(app, error);
@@ -237,6 +239,7 @@ static int open_parts(struct app *app, struct kith_error *error)
 static int close_parts(struct app *app)
 {
     int status = KITH_OK;
+    kith_follow_stop(app->follow);
     if (app->engine) {
         kith_engine_stop_background(app->engine);
         while (kith_pool_wait(app->pool) > 0 || kith_engine_busy(app->engine) > 0)
@@ -250,6 +253,7 @@ static int close_parts(struct app *app)
         status = kith_node_close(app->node);
     app_cluster_close(app);
     kith_server_close(app->server);
+    kith_follow_close(app->follow);
     free(app->stop_timer);
     kith_peer_tls_close(app->peer_tls);
     kith_engine_close(app->engine);

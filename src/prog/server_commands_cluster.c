@@ -380,6 +380,8 @@ static void role(struct app *app, struct kith_call *call)
     kith_node_get_status(app->node, &status);
     if (!members)
         kith_call_no_memory(call);
+    else if (app_is_replica(app))
+        app_follow_role(app, call);
     else if (status.role == KITH_CORE_LEADER)
         role_of_leader(call, members, count, status.applied_index);
     else

@@ -70,6 +70,7 @@ static void take_effect(struct app *app)
     struct kith_node_limits limits = app_node_limits(app);
     kith_node_set_limits(app->node, &limits);
     app_cluster_configure(app);
+    app_follow_configure(app);
 }
 
 static void config_set(struct app *app, struct kith_call *call)

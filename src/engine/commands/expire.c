@@ -5,6 +5,7 @@
 #include "engine/commands/groups.h"
 #include "engine/engine.h"
 #include "engine/keyspace.h"
+#include "engine/state.h"
 
 enum condition { NX = 1, XX = 2, GT = 4, LT = 8 };
 
@@ -73,7 +74,8 @@ static void expire(struct kith_call *call, int64_t base_ms, int64_t unit_ms)
     struct kith_key key;
     bool set = kith_key_find_for_write(call, call->argv[1], &key) &&
                conditions_hold(conditions, kith_key_expiry(&key), when_ms);
-    if (set && when_ms <= call->now_ms) {
+    /* The upstream says itself when the key has gone; until then it may still be changed. */
+    if (set && when_ms <= call->now_ms && (when_ms < 0 || !call->engine->upstream.applying)) {
         kith_key_remove(&key);
     } else if (set && kith_key_set_expiry(&key, when_ms) != KITH_OK) {
         kith_call_no_memory(call);

@@ -9,6 +9,7 @@ extern const struct kith_command kith_server_commands[];
 extern const struct kith_command kith_host_commands[];
 extern const struct kith_command kith_command_commands[];
 extern const struct kith_command kith_request_commands[];
+extern const struct kith_command kith_upstream_commands[];
 extern const struct kith_command kith_keys_commands[];
 extern const struct kith_command kith_expire_commands[];
 extern const struct kith_command kith_string_commands[];

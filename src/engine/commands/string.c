@@ -6,6 +6,7 @@
 #include "engine/commands/groups.h"
 #include "engine/keyspace.h"
 #include "engine/limits.h"
+#include "engine/state.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -203,7 +204,7 @@ static void getex_command(struct kith_call *call)
     kith_reply_bulk(call->reply, kith_key_string(&key));
     if (expiry.kind == KITH_EXPIRY_NONE)
         return;
-    if (when_ms >= 0 && when_ms <= call->now_ms) {
+    if (when_ms >= 0 && when_ms <= call->now_ms && !call->engine->upstream.applying) {
         kith_key_remove(&key);
     } else if (kith_key_set_expiry(&key, when_ms) != KITH_OK) {
         kith_reply_rewind(call->reply, mark);
