@@ -129,6 +129,42 @@ static void what_memory_let_go_comes_from_the_log_behind_a_checkpoint(void **sta
     group_close(&g);
 }
 
+static size_t bytes_to_the_member;
+
+static bool counts_bytes(struct group *g, const struct group_frame *frame)
+{
+    bytes_to_the_member += frame->to == 2 ? frame->bytes.length : 0;
+    return false;
+}
+
+static void entries_go_to_who_is_far_behind_in_rounds_with_rests(void **state)
+{
+    struct group g = {0};
+    unsigned busy = 0, quiet = 0;
+    g.options.segment_bytes = 2 << 20;
+    open_group(&g, 3, UINT64_MAX);
+    group_stop(&g, 2);
+    submit_many(&g, 0, 100, 100000); /* 10 MB */
+    for (int i = 0; i < 2; i++) {    /* so that it is not in memory */
+        checkpoint(&g, i);
+        group_stop(&g, i);
+        group_start(&g, i, 0);
+    }
+    group_run(&g, 2000);
+    g.drops = counts_bytes;
+    group_start(&g, 2, 0);
+    while (!is_same_content(&g) && busy + quiet < 2000) {
+        bytes_to_the_member = 0;
+        group_step(&g);
+        assert_true(bytes_to_the_member < 1200000); /* half a megabyte, and what one read brought beyond it */
+        busy += bytes_to_the_member > 10000;
+        quiet += bytes_to_the_member <= 10000;
+    }
+    assert_true(is_same_content(&g));
+    assert_true(busy >= 10 && quiet >= busy);
+    group_close(&g);
+}
+
 static void writes_go_on_while_a_member_catches_up(void **state)
 {
     struct group g = {0};
@@ -405,6 +441,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_memory_let_go_comes_from_the_log_behind_a_checkpoint),
+        cmocka_unit_test(entries_go_to_who_is_far_behind_in_rounds_with_rests),
         cmocka_unit_test(writes_go_on_while_a_member_catches_up),
         cmocka_unit_test(a_checkpoint_is_sent_when_the_log_has_forgotten),
         cmocka_unit_test(a_new_member_gets_what_the_group_has),
