@@ -16,7 +16,18 @@
 void peer_frame_free(struct peer_frame *frame)
 {
     kith_buf_fini(&frame->bytes);
+    if (frame->rest.release)
+        frame->rest.release(frame->rest.owner);
     free(frame);
+}
+
+struct kith_slice peer_frame_piece(const struct peer_frame *frame, size_t offset)
+{
+    const struct kith_slice head = kith_buf_slice(&frame->bytes), rest = frame->rest.bytes;
+    if (offset < head.length)
+        return kith_slice(head.data + offset, head.length - offset);
+    offset -= head.length;
+    return kith_slice(rest.data + offset, rest.length - offset);
 }
 
 void peer_queue_push(struct peer_queue *queue, struct peer_frame *frame)
@@ -27,7 +38,7 @@ void peer_queue_push(struct peer_queue *queue, struct peer_frame *frame)
     else
         queue->first = frame;
     queue->last = frame;
-    queue->bytes += frame->bytes.length;
+    queue->bytes += peer_frame_bytes(frame);
 }
 
 struct peer_frame *peer_queue_pop(struct peer_queue *queue)
@@ -38,8 +49,8 @@ struct peer_frame *peer_queue_pop(struct peer_queue *queue)
     queue->first = frame->next;
     if (!queue->first)
         queue->last = NULL;
-    KITH_ASSERT(queue->bytes >= frame->bytes.length);
-    queue->bytes -= frame->bytes.length;
+    KITH_ASSERT(queue->bytes >= peer_frame_bytes(frame));
+    queue->bytes -= peer_frame_bytes(frame);
     return frame;
 }
 
@@ -253,11 +264,10 @@ void link_ended(struct peer_link *link, const char *reason)
 
 /* --- struct kith_transport --- */
 
-static void drop(struct peer *peer, struct kith_buf *bytes)
+static bool is_lost(struct kith_peers *peers, const struct peer *peer)
 {
-    if (peer)
-        peer->dropped_frames++;
-    kith_buf_fini(bytes);
+    return peers_is_blocked(peers, peer) ||
+           (peers->drop_percent && kith_rng_below(&peers->rng, 100) < peers->drop_percent);
 }
 
 static bool takes_frames(const struct peer_link *link)
@@ -288,39 +298,51 @@ static struct peer *want(struct kith_peers *peers, uint64_t id, const char *addr
     return peer;
 }
 
+/* The frame, when it may go; else what it is made of is freed. */
+static void queue_frame(struct kith_peers *peers, struct peer *peer, enum kith_lane lane,
+                        struct peer_frame *frame)
+{
+    struct peer_link *link = peer ? &peer->links[lane] : NULL;
+    bool takes = link && takes_frames(link), full = takes && is_full(link, peer_frame_bytes(frame));
+    if (full)
+        link->was_full = true;
+    if (takes && !full && !is_lost(peers, peer)) {
+        peer_queue_push(&link->queue, frame);
+        return;
+    }
+    if (peer)
+        peer->dropped_frames++;
+    peer_frame_free(frame);
+}
+
+static void send_shared(void *context, uint64_t id, const char *address, enum kith_lane lane,
+                        struct kith_buf *head, const struct kith_shared *rest)
+{
+    struct kith_peers *peers = context;
+    struct peer_frame *frame = NULL;
+    struct peer *peer = NULL;
+    if (peers->started && !peers->closing && !head->failed && head->length) {
+        peer = want(peers, id, address);
+        frame = malloc(sizeof *frame);
+    }
+    if (!frame) {
+        if (peer)
+            peer->dropped_frames++;
+        kith_buf_fini(head);
+        if (rest->release)
+            rest->release(rest->owner);
+        return;
+    }
+    *frame = (struct peer_frame){
+        .bytes = *head, .rest = *rest, .due_ms = peers->delay_ms ? uv_now(peers->loop) + peers->delay_ms : 0};
+    kith_buf_init(head);
+    queue_frame(peers, peer, lane, frame);
+}
+
 static void send_frame(void *context, uint64_t id, const char *address, enum kith_lane lane,
                        struct kith_buf *bytes)
 {
-    struct kith_peers *peers = context;
-    if (!peers->started || peers->closing || bytes->failed || !bytes->length) {
-        kith_buf_fini(bytes);
-        return;
-    }
-    struct peer *peer = want(peers, id, address);
-    struct peer_link *link = peer ? &peer->links[lane] : NULL;
-    if (!link || !takes_frames(link)) {
-        drop(peer, bytes);
-        return;
-    }
-    if (is_full(link, bytes->length)) {
-        link->was_full = true;
-        drop(peer, bytes);
-        return;
-    }
-    if (peers_is_blocked(peers, peer) ||
-        (peers->drop_percent && kith_rng_below(&peers->rng, 100) < peers->drop_percent)) {
-        drop(peer, bytes);
-        return;
-    }
-    struct peer_frame *frame = malloc(sizeof *frame);
-    if (!frame) {
-        drop(peer, bytes);
-        return;
-    }
-    *frame = (struct peer_frame){.bytes = *bytes,
-                                 .due_ms = peers->delay_ms ? uv_now(peers->loop) + peers->delay_ms : 0};
-    kith_buf_init(bytes);
-    peer_queue_push(&link->queue, frame);
+    send_shared(context, id, address, lane, bytes, &(struct kith_shared){.release = NULL});
 }
 
 static size_t get_room(void *context, uint64_t id, enum kith_lane lane)
@@ -367,8 +389,12 @@ static void get_status(void *context, uint64_t id, struct kith_peer_status *out)
 
 struct kith_transport kith_peers_transport(struct kith_peers *peers)
 {
-    return (struct kith_transport){
-        .context = peers, .send = send_frame, .room = get_room, .forget = forget, .status = get_status};
+    return (struct kith_transport){.context = peers,
+                                   .send = send_frame,
+                                   .send_shared = send_shared,
+                                   .room = get_room,
+                                   .forget = forget,
+                                   .status = get_status};
 }
 
 /* --- the whole --- */

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/os.h"
 #include "base/varint.h"
+#include "store/crc.h"
 
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -195,8 +196,26 @@ static int write_buffers(struct peer_connection *c, uv_buf_t *buffers, unsigned 
     return 0;
 }
 
-/* Out of the link's queue what one write may hold, into c->written. */
-static void take_frames(struct peer_connection *c)
+/* Goes on with the sum of a frame; a large one takes several turns. True: it is there. */
+static bool sum_frame(const struct peer_connection *c, struct peer_frame *frame)
+{
+    size_t budget = PEER_SUM_BYTES;
+    if (!frame->summed || frame->salt != c->wire.salt) {
+        frame->summed = 0;
+        frame->sum = frame->salt = c->wire.salt;
+    }
+    while (frame->summed < peer_frame_bytes(frame) && budget) {
+        struct kith_slice piece = peer_frame_piece(frame, frame->summed);
+        piece.length = piece.length < budget ? piece.length : budget;
+        frame->sum = kith_crc32c(frame->sum, piece.data, piece.length);
+        frame->summed += piece.length;
+        budget -= piece.length;
+    }
+    return frame->summed == peer_frame_bytes(frame);
+}
+
+/* Out of the link's queue what one write may hold, into c->written. False: the first has to wait. */
+static bool take_frames(struct peer_connection *c)
 {
     struct peer_link *link = c->link;
     struct kith_peers *peers = c->peers;
@@ -204,30 +223,36 @@ static void take_frames(struct peer_connection *c)
     size_t bytes = 0;
     for (unsigned count = 0; count < PEER_WRITE_FRAMES; count++) {
         struct peer_frame *frame = link->queue.first;
-        if (!frame || (count && bytes + frame->bytes.length > PEER_WRITE_BYTES))
+        if (!frame || (count && bytes + peer_frame_bytes(frame) > PEER_WRITE_BYTES))
             break;
         if (frame->due_ms > now_ms) {
             peers_start_timer(peers, frame->due_ms - now_ms);
             break;
         }
+        if (!sum_frame(c, frame)) {
+            peers_start_timer(peers, 0);
+            break;
+        }
         frame = peer_queue_pop(&link->queue);
-        bytes += frame->bytes.length;
-        peer_wire_header(&c->wire, kith_buf_slice(&frame->bytes), frame->header);
-        link->peer->sent_bytes += frame->bytes.length + PEER_HEADER_BYTES;
+        bytes += peer_frame_bytes(frame);
+        peer_wire_header_of(&c->wire, peer_frame_bytes(frame), frame->sum, frame->header);
+        link->peer->sent_bytes += peer_frame_bytes(frame) + PEER_HEADER_BYTES;
         peer_queue_push(&c->written, frame);
     }
+    return c->written.first;
 }
 
 static int write_plain(struct peer_connection *c)
 {
-    uv_buf_t buffers[2 * PEER_WRITE_FRAMES];
+    uv_buf_t buffers[3 * PEER_WRITE_FRAMES];
     unsigned count = 0;
-    take_frames(c);
-    if (!c->written.first)
-        return 0;
     for (struct peer_frame *frame = c->written.first; frame; frame = frame->next) {
         buffers[count++] = uv_buf_init(frame->header, PEER_HEADER_BYTES);
-        buffers[count++] = uv_buf_init(frame->bytes.data, (unsigned)frame->bytes.length);
+        for (size_t at = 0; at < peer_frame_bytes(frame);) {
+            struct kith_slice piece = peer_frame_piece(frame, at);
+            buffers[count++] = uv_buf_init((char *)(uintptr_t)piece.data, (unsigned)piece.length);
+            at += piece.length;
+        }
     }
     int status = write_buffers(c, buffers, count);
     if (status == 0 && !c->writing)
@@ -239,20 +264,19 @@ static int write_plain(struct peer_connection *c)
 static int encrypt_frames(struct peer_connection *c)
 {
     struct peer_link *link = c->link;
-    if (!c->written.first)
-        take_frames(c);
     size_t budget = PEER_WRITE_BYTES;
     while (c->written.first && budget) {
         struct peer_frame *frame = c->written.first;
-        size_t left = frame->bytes.length - link->tls_offset, piece = left < budget ? left : budget;
+        struct kith_slice piece = peer_frame_piece(frame, link->tls_offset);
+        piece.length = piece.length < budget ? piece.length : budget;
         if (!link->tls_offset &&
             peer_tls_send(&c->tls, kith_slice(frame->header, PEER_HEADER_BYTES)) != KITH_OK)
             return UV_ENOMEM;
-        if (peer_tls_send(&c->tls, kith_slice(frame->bytes.data + link->tls_offset, piece)) != KITH_OK)
+        if (peer_tls_send(&c->tls, piece) != KITH_OK)
             return UV_ENOMEM;
-        budget -= piece;
-        link->tls_offset += piece;
-        if (link->tls_offset == frame->bytes.length) {
+        budget -= piece.length;
+        link->tls_offset += piece.length;
+        if (link->tls_offset == peer_frame_bytes(frame)) {
             peer_frame_free(peer_queue_pop(&c->written));
             link->tls_offset = 0;
         }
@@ -283,14 +307,9 @@ void peer_connection_flush(struct peer_connection *c)
             status = UV_ENOMEM;
         else if (c->bytes.length)
             status = write_bytes(c);
-        else if (frames && c->has_tls && (c->link->queue.first || c->written.first))
-            status = encrypt_frames(c);
-        else if (frames && !c->has_tls && c->link->queue.first)
-            status = write_plain(c);
+        else if (frames && (c->written.first || take_frames(c)))
+            status = c->has_tls ? encrypt_frames(c) : write_plain(c);
         else
-            break;
-        if (status == 0 && !c->writing && !c->bytes.length && frames && c->link->queue.first &&
-            c->link->queue.first->due_ms > uv_now(c->peers->loop))
             break;
     }
     if (status != 0 && !c->closing)

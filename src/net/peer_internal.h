@@ -16,6 +16,7 @@ enum {
     PEER_READ_BYTES = 256 << 10, /* one buffer for all */
     PEER_WRITE_BYTES = 1 << 20,  /* gathered for one write; a larger frame goes alone */
     PEER_WRITE_FRAMES = 64,
+    PEER_SUM_BYTES = 16 << 20, /* of a large frame in one go: some milliseconds */
     PEER_MESSAGE_QUEUE_BYTES = 64 << 20,
     PEER_STREAM_QUEUE_BYTES = 4 << 20,
     PEER_HANDSHAKE_MS = 3000, /* from the first packet to the proofs */
@@ -39,6 +40,9 @@ struct peer_limiter {
 struct peer_frame {
     struct peer_frame *next;
     struct kith_buf bytes;
+    struct kith_shared rest; /* behind them; empty: nothing */
+    size_t summed;           /* of bytes and rest, in `sum`, seeded with `salt` */
+    uint32_t sum, salt;
     uint64_t due_ms; /* 0: at once */
     char header[PEER_HEADER_BYTES];
 };
@@ -154,6 +158,12 @@ void peer_queue_clear(struct peer_queue *queue);
 void peer_queue_push(struct peer_queue *queue, struct peer_frame *frame);
 struct peer_frame *peer_queue_pop(struct peer_queue *queue);
 void peer_frame_free(struct peer_frame *frame);
+static inline size_t peer_frame_bytes(const struct peer_frame *frame)
+{
+    return frame->bytes.length + frame->rest.bytes.length;
+}
+/* What lies in one piece from `offset` on, which is less than its bytes. */
+struct kith_slice peer_frame_piece(const struct peer_frame *frame, size_t offset);
 
 /* peer_connection.c */
 /* False: no memory. The link's connection is set, unless it ended at once. */

@@ -24,6 +24,7 @@ enum message_kind { HELLO = 1, CHALLENGE, PROOF, ACCEPT, REFUSED };
 enum {
     ROOM_AHEAD =
         1 << 20,       /* beyond it memory for a frame is taken as its bytes come, not as its header claims */
+    ROOM_GROWTH = 8,   /* times what has come: a frame of any size is moved but a few times */
     TLS_RECORD = 0x16, /* how a TLS handshake begins */
 };
 
@@ -386,8 +387,10 @@ static int on_frame(struct peer_wire *wire, struct kith_slice whole,
 static int gather(struct peer_wire *wire, struct kith_slice *bytes, size_t wanted)
 {
     size_t missing = wanted - wire->in.length, take = missing < bytes->length ? missing : bytes->length;
-    if (wanted <= ROOM_AHEAD && wire->in.capacity < wanted)
-        kith_buf_reserve(&wire->in, missing);
+    if (wire->in.capacity < wanted && wire->in.capacity - wire->in.length < take) {
+        size_t most = ROOM_AHEAD + ROOM_GROWTH * wire->in.length;
+        kith_buf_reserve(&wire->in, wanted < most ? missing : most - wire->in.length);
+    }
     kith_buf_append(&wire->in, bytes->data, take);
     *bytes = kith_slice(bytes->data + take, bytes->length - take);
     return wire->in.failed ? fail_memory(wire) : KITH_OK;
@@ -437,11 +440,16 @@ int peer_wire_receive(struct peer_wire *wire, struct kith_slice bytes,
     return KITH_OK;
 }
 
+void peer_wire_header_of(struct peer_wire *wire, size_t length, uint32_t sum, char out[PEER_HEADER_BYTES])
+{
+    KITH_ASSERT(wire->state == PEER_READY && length && length <= KITH_FRAME_BYTES_MAX);
+    kith_put_u32(out, (uint32_t)length);
+    kith_put_u32(out + 4, wire->sent++);
+    kith_put_u32(out + 8, sum);
+    kith_put_u32(out + 12, kith_crc32c(wire->salt, out, 12));
+}
+
 void peer_wire_header(struct peer_wire *wire, struct kith_slice frame, char out[PEER_HEADER_BYTES])
 {
-    KITH_ASSERT(wire->state == PEER_READY && frame.length && frame.length <= KITH_FRAME_BYTES_MAX);
-    kith_put_u32(out, (uint32_t)frame.length);
-    kith_put_u32(out + 4, wire->sent++);
-    kith_put_u32(out + 8, kith_crc32c(wire->salt, frame.data, frame.length));
-    kith_put_u32(out + 12, kith_crc32c(wire->salt, out, 12));
+    peer_wire_header_of(wire, frame.length, kith_crc32c(wire->salt, frame.data, frame.length), out);
 }

@@ -103,6 +103,8 @@ int peer_wire_receive(struct peer_wire *wire, struct kith_slice bytes,
 
 /* Writes the header of the next frame to be sent; frames must be sent in the order of these calls. */
 void peer_wire_header(struct peer_wire *wire, struct kith_slice frame, char out[PEER_HEADER_BYTES]);
+/* The same of a frame that lies in pieces: its length, and its bytes' sum, seeded with wire->salt. */
+void peer_wire_header_of(struct peer_wire *wire, size_t length, uint32_t sum, char out[PEER_HEADER_BYTES]);
 
 /* The greatest frame that the connection's purpose allows. */
 size_t peer_wire_frame_max(enum peer_purpose purpose);

@@ -148,6 +148,29 @@ void kith_frame_encode(struct kith_buf *out, const struct kith_frame *frame)
         put_rest(out, frame);
 }
 
+/* The length is the last thing in front of the payload: 0 in one byte, until it is replaced. */
+struct kith_slice kith_frame_encode_head(struct kith_buf *out, const struct kith_frame *frame)
+{
+    struct kith_frame bare = *frame;
+    struct kith_core_entry entry;
+    struct kith_slice payload;
+    if (frame->kind == KITH_FRAME_FORWARD) {
+        payload = frame->forward.payload;
+        bare.forward.payload.length = 0;
+    } else {
+        KITH_ASSERT(frame->kind == KITH_CORE_APPEND && frame->raft.append.count == 1);
+        entry = *frame->raft.append.entries;
+        payload = entry.payload;
+        entry.payload.length = 0;
+        bare.raft.append.entries = &entry;
+    }
+    kith_frame_encode(out, &bare);
+    if (!out->failed)
+        out->length--;
+    kith_buf_append_varint(out, payload.length);
+    return payload;
+}
+
 /* A number that must lie in [low, high]. */
 static uint64_t get_within(struct kith_reader *r, uint64_t value, uint64_t low, uint64_t high)
 {

@@ -112,6 +112,10 @@ enum {
 /* Appends the frame to `out` (out->failed when memory is short). */
 void kith_frame_encode(struct kith_buf *out, const struct kith_frame *frame);
 
+/* The same but for the payload at its end, which is returned instead (borrowed): of an append with one entry, or of a
+ * forward. */
+struct kith_slice kith_frame_encode_head(struct kith_buf *out, const struct kith_frame *frame);
+
 /* Room for what a decoded frame points to beside the bytes themselves; zeroed at first, kept between calls. */
 struct kith_frame_room {
     struct kith_core_entry *entries;

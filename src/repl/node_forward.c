@@ -39,7 +39,8 @@ static void decide(struct kith_node *node, struct node_entry *entry, int status)
     entry->state = NODE_DECIDED;
     entry->status = status;
     node->forwards.bytes -= entry->log.payload.length;
-    kith_buf_fini(&entry->log.payload); /* a done may be far away */
+    if (atomic_load_explicit(&entry->log.references, memory_order_relaxed) == 1)
+        kith_buf_fini(&entry->log.payload); /* a done may be far away; but a frame may be on its way out */
 }
 
 static struct node_entry *take_head(struct kith_node *node)
@@ -87,9 +88,10 @@ static bool send_forward(struct kith_node *node, struct node_entry *entry, uint6
     entry->sent_term = kith_core_term(node->core);
     node->forwards.unsent = waiting_from(entry->next);
     node->status.forwarded++;
-    node_send(node, leader, address, KITH_LANE_MESSAGES,
-              &(struct kith_frame){.kind = KITH_FRAME_FORWARD,
-                                   .forward = {.number = entry->number, .payload = payload}});
+    node_send_entry(node, leader, address,
+                    &(struct kith_frame){.kind = KITH_FRAME_FORWARD,
+                                         .forward = {.number = entry->number, .payload = payload}},
+                    entry);
     return true;
 }
 

@@ -269,6 +269,9 @@ uint64_t node_probe_late_ms(const struct kith_node *node);
 
 void node_send(struct kith_node *node, uint64_t peer, const char *address, enum kith_lane lane,
                const struct kith_frame *frame);
+/* The same of a frame whose last bytes are the entry's payload, or its beginning: they are not copied. */
+void node_send_entry(struct kith_node *node, uint64_t peer, const char *address,
+                     const struct kith_frame *frame, struct node_entry *entry);
 /* A frame with so many bytes of payload would be taken now; one that is larger than all the room only when it goes alone. */
 bool node_has_room(const struct kith_node *node, uint64_t peer, size_t bytes);
 void node_send_message(struct kith_node *node, const struct kith_core_message *message);

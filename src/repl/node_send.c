@@ -9,6 +9,7 @@
 enum {
     FRAME_BYTES = 1 << 20, /* of entries, unless one is larger */
     FRAME_HEADER_BYTES = 64,
+    SHARED_BYTES = 256 << 10, /* from here on a payload is not copied for a frame */
 };
 
 void node_send(struct kith_node *node, uint64_t peer, const char *address, enum kith_lane lane,
@@ -27,6 +28,32 @@ void node_send(struct kith_node *node, uint64_t peer, const char *address, enum 
         transport->send(transport->context, peer, address, lane, &bytes);
 }
 
+static void release_entry(void *entry)
+{
+    kith_log_entry_release(&((struct node_entry *)entry)->log);
+}
+
+void node_send_entry(struct kith_node *node, uint64_t peer, const char *address,
+                     const struct kith_frame *frame, struct node_entry *entry)
+{
+    const struct kith_transport *transport = &node->options.transport;
+    struct kith_shared rest = {.owner = entry, .release = release_entry};
+    struct kith_buf head = {0};
+    if (!transport->send_shared || entry->log.payload.length < SHARED_BYTES) {
+        node_send(node, peer, address, KITH_LANE_MESSAGES, frame);
+        return;
+    }
+    if (frame->kind == KITH_CORE_APPEND)
+        node_notice_told(node, peer, frame->raft.append.commit_index);
+    rest.bytes = kith_frame_encode_head(&head, frame);
+    if (head.failed) {
+        kith_buf_fini(&head);
+        return;
+    }
+    atomic_fetch_add_explicit(&entry->log.references, 1, memory_order_relaxed);
+    transport->send_shared(transport->context, peer, address, KITH_LANE_MESSAGES, &head, &rest);
+}
+
 bool node_has_room(const struct kith_node *node, uint64_t peer, size_t bytes)
 {
     const struct kith_transport *transport = &node->options.transport;
@@ -41,6 +68,19 @@ bool node_has_room(const struct kith_node *node, uint64_t peer, size_t bytes)
     if (transport->status)
         transport->status(transport->context, peer, &status);
     return status.queued_bytes == 0;
+}
+
+/* One large entry goes alone: from where it lies, when that is the window. */
+static void send_some(struct kith_node *node, const struct kith_core_message *message,
+                      const struct kith_frame *frame)
+{
+    const struct kith_core_message *append = &frame->raft;
+    struct node_entry *entry =
+        append->append.count == 1 ? node_window_get(&node->window, append->append.previous_index + 1) : NULL;
+    if (entry && entry->log.payload.data == append->append.entries->payload.data)
+        node_send_entry(node, message->peer, message->peer_address, frame, entry);
+    else
+        node_send(node, message->peer, message->peer_address, KITH_LANE_MESSAGES, frame);
 }
 
 void node_send_entries(struct kith_node *node, const struct kith_core_message *message)
@@ -58,7 +98,7 @@ void node_send_entries(struct kith_node *node, const struct kith_core_message *m
             return;
         frame.raft.append.entries = entries + sent;
         frame.raft.append.count = n;
-        node_send(node, message->peer, message->peer_address, KITH_LANE_MESSAGES, &frame);
+        send_some(node, message, &frame);
         if (n) {
             frame.raft.append.previous_index += n;
             frame.raft.append.previous_term = entries[sent + n - 1].term;

@@ -311,8 +311,11 @@ static void transport_status(void *context, uint64_t peer, struct kith_peer_stat
 
 struct kith_transport sim_network_transport(struct sim_network *n, int machine)
 {
-    return (struct kith_transport){&n->machines[machine], transport_send, transport_room, transport_forget,
-                                   transport_status};
+    return (struct kith_transport){.context = &n->machines[machine],
+                                   .send = transport_send,
+                                   .room = transport_room,
+                                   .forget = transport_forget,
+                                   .status = transport_status};
 }
 
 /* --- what befalls it --- */

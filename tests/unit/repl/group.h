@@ -40,7 +40,7 @@ struct group {
     struct group_frame *head, *tail;
     bool cut[GROUP_MAX][GROUP_MAX];                                      /* from, to */
     bool (*drops)(struct group *group, const struct group_frame *frame); /* NULL: nothing */
-    uint64_t frames;
+    uint64_t frames, shared_frames;                                      /* sent */
     struct kith_rng rng;
     struct kith_node_options options; /* what all of them begin with */
 };
@@ -76,6 +76,19 @@ static inline void group_send(void *context, uint64_t peer, const char *address,
     g->frames++;
 }
 
+static inline void group_send_shared(void *context, uint64_t peer, const char *address, enum kith_lane lane,
+                                     struct kith_buf *head, const struct kith_shared *rest)
+{
+    struct group_member *from = context;
+    kith_buf_append(head, rest->bytes.data, rest->bytes.length);
+    rest->release(rest->owner);
+    from->group->shared_frames++;
+    if (head->failed)
+        kith_buf_fini(head);
+    else
+        group_send(context, peer, address, lane, head);
+}
+
 static inline size_t group_room(void *context, uint64_t peer, enum kith_lane lane)
 {
     return 16 << 20;
@@ -96,7 +109,8 @@ static inline int group_try_start(struct group *g, int place, uint64_t join_grou
     o.machine = tiny_machine(&m->machine);
     o.address = m->address;
     o.join_group = join_group;
-    o.transport = (struct kith_transport){.context = m, .send = group_send, .room = group_room};
+    o.transport = (struct kith_transport){
+        .context = m, .send = group_send, .send_shared = group_send_shared, .room = group_room};
     o.clock = (struct kith_clock){group_clock, group_wall, g};
     o.seed = (uint64_t)place + 1;
     o.manual = true;

@@ -293,6 +293,30 @@ static void a_large_frame_on_its_way_is_a_sign_of_life(void **state)
     group_close(&g);
 }
 
+/* Copying it for each member would stop the leader for as long. From the leader, and from a follower to it. */
+static void a_large_write_is_shared_with_its_frames(void **state)
+{
+    struct group g = {0};
+    struct result r = {0};
+    size_t length = 1000000;
+    char *text = malloc(length + 1);
+    group_open(&g, 3);
+    group_run(&g, 200);
+    memset(text, 'x', length);
+    text[length] = '\0';
+    assert_int_equal(submit(&g, group_leader(&g), text, &r), KITH_OK);
+    group_run(&g, 300);
+    assert_int_equal(r.status, KITH_OK);
+    assert_int_equal(g.shared_frames, 2);
+    assert_int_equal(submit(&g, (group_leader(&g) + 1) % 3, text, &r), KITH_OK);
+    group_run(&g, 300);
+    assert_int_equal(r.runs, 2);
+    assert_int_equal(r.status, KITH_OK);
+    assert_int_equal(g.shared_frames, 5);
+    free(text);
+    group_close(&g);
+}
+
 /* Election timeouts are 300 to 600 ms; those who saw the leader's connections end do not wait for them. */
 static void a_leader_that_is_seen_to_go_is_followed_soon(void **state)
 {
@@ -590,6 +614,7 @@ int main(void)
         cmocka_unit_test(a_write_on_a_follower_is_acknowledged_there_once_it_is_applied_there),
         cmocka_unit_test(a_write_on_a_follower_takes_a_few_messages_and_no_heartbeat),
         cmocka_unit_test(a_large_frame_on_its_way_is_a_sign_of_life),
+        cmocka_unit_test(a_large_write_is_shared_with_its_frames),
         cmocka_unit_test(a_leader_that_is_seen_to_go_is_followed_soon),
         cmocka_unit_test(a_sign_of_loss_that_was_wrong_changes_no_leader),
         cmocka_unit_test(a_write_waits_for_a_leader_and_gives_up_in_time),
