@@ -88,8 +88,11 @@ static void print_figures(const struct sim_result *r, uint64_t worlds)
            r->crashes, r->restarts, r->partitions, r->weathers, r->pauses, r->slow, r->jumps, r->full,
            r->failed_syncs);
     printf("group: %" PRIu64 " leaders, %" PRIu64 " changes of members, %" PRIu64 " transfers, %" PRIu64
-           " checkpoints asked for, %" PRIu64 " streams\n",
-           r->elections, r->members, r->transfers, r->checkpoints, r->streams);
+           " checkpoints asked for, %" PRIu64 " streams, %" PRIu64 " moves, %" PRIu64 " times at rest\n",
+           r->elections, r->members, r->transfers, r->checkpoints, r->streams, r->moves, r->rests);
+    printf("network: %" PRIu64 " frames held, %" PRIu64 " heard of in part, %" PRIu64
+           " connections that ended; %" PRIu64 " near reads, of a mean age of %.1f ms\n",
+           r->held, r->parts, r->ended, r->near, r->near ? (double)r->near_ms / (double)r->near : 0);
 }
 
 static void add(struct sim_result *to, const struct sim_result *from)
