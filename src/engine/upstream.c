@@ -351,6 +351,8 @@ uint64_t kith_upstream_digest(const struct kith_upstream *upstream)
 {
     uint64_t sum = 0;
     char text[512];
+    if (!upstream->link)
+        return 0; /* never followed anybody: without data, too, the digest of nothing is 0 */
     kith_upstream_each(upstream, add_left_out, &sum);
     int length = snprintf(text, sizeof text, "%d %s %u %llu %llu %s %lld %u %llu %llu", (int)upstream->phase,
                           upstream->host, upstream->port, (unsigned long long)upstream->link,
