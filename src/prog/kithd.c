@@ -261,9 +261,18 @@ static int close_parts(struct app *app)
     return status;
 }
 
+static bool leads_others(const struct app *app)
+{
+    return kith_node_role(app->node) == KITH_CORE_LEADER && !kith_node_is_alone(app->node);
+}
+
 static void on_stop_timer(uv_timer_t *timer)
 {
-    kith_server_stop(((struct app *)timer->data)->server);
+    struct app *app = timer->data;
+    if (leads_others(app))
+        KITH_WARN(
+            "leadership was not handed over in time: the others elect a leader when they miss this one");
+    kith_server_stop(app->server);
 }
 
 /* The others learn of the new leader within a heartbeat; what they still forward to this node until then it sends back. */
@@ -273,14 +282,9 @@ static void on_handed_over(void *context, int status, const char *text)
     if (status == KITH_ECLOSED)
         return;
     if (status != KITH_OK)
-        KITH_WARN("leadership was not handed over: %s", text);
+        KITH_INFO("handing over leadership: %s", text);
     if (app->stop_timer->data)
         uv_timer_start(app->stop_timer, on_stop_timer, SETTLE_MS, 0);
-}
-
-static bool leads_others(const struct app *app)
-{
-    return kith_node_role(app->node) == KITH_CORE_LEADER && !kith_node_is_alone(app->node);
 }
 
 void app_stop(struct app *app)
