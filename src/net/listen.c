@@ -67,11 +67,11 @@ int listen_each(const char *bind, const char *bind_name, uint16_t port, listen_a
         if (!status)
             opened++;
         else if (!optional || (status != UV_EADDRNOTAVAIL && status != UV_EAFNOSUPPORT))
-            return kith_error_set(error, KITH_EIO, "cannot listen on %s port %u: %s: %s (key '%s')", name,
-                                  port, uv_strerror(status),
-                                  status == UV_EADDRINUSE ? "stop what uses it, or choose another port"
-                                                          : "choose an address of this machine",
-                                  bind_name);
+            return kith_error_set(
+                error, KITH_EIO, "cannot listen on %s port %u: %s: %s '%s')", name, port, uv_strerror(status),
+                status == UV_EADDRINUSE ? "stop what uses it, or choose another port (the one of"
+                                        : "choose an address of this machine (key",
+                bind_name);
     }
     if (!opened)
         return kith_error_set(error, KITH_EIO, "none of the addresses of '%s' (%s) exists on this machine",

@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
 from group import Group, Node, Writer, finish, servers  # noqa: E402
+import cases  # noqa: E402
 from resp import Client, Error  # noqa: E402
 
 FOLDER = tempfile.mkdtemp(prefix="kith-backup-")
@@ -408,23 +408,10 @@ def case_the_steps_of_the_manual_work():
 
 
 def main():
-    cases = [(n, f) for n, f in sorted(globals().items()) if n.startswith("case_")]
-    names = sys.argv[1:]
-    passed = failed = 0
-    for name, case in cases:
-        if names and not any(n in name for n in names):
-            continue
-        began = time.monotonic()
-        try:
-            case()
-            passed += 1
-            print("ok   %s (%.1f s)" % (name[5:].replace("_", " "), time.monotonic() - began), flush=True)
-        except Exception:
-            failed += 1
-            print("FAIL %s\n%s" % (name[5:].replace("_", " "), traceback.format_exc()), flush=True)
+    code = cases.run(globals(), sys.argv[1:])
     shutil.rmtree(FOLDER, ignore_errors=True)
-    print("%d passed, %d failed" % (passed, failed))
-    sys.exit(1 if failed or not passed else 0)
+    return code
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from group import Group, Node, Writer, expect_kept, expect_none_failed, finish, servers  # noqa: E402
 from joining import *  # noqa: E402,F401,F403 - its cases
 from resp import Client, Closed, Error  # noqa: E402
+import cases  # noqa: E402
 
 KILLS = 3
 PATIENT = ["--cluster-election-ms", "2000"]  # where no leader may be lost because the machine is busy
@@ -356,21 +356,7 @@ def main():
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     KILLS = args.kills
-    passed = failed = 0
-    for name, case in list(globals().items()):
-        if not name.startswith("case_") or (args.names and not any(n in name for n in args.names)):
-            continue
-        began = time.monotonic()
-        try:
-            case()
-            passed += 1
-            print("ok   %s (%.1f s)" % (name[5:].replace("_", " "), time.monotonic() - began))
-        except Exception:  # noqa: BLE001 - whatever it was, it is this case's failure
-            failed += 1
-            print("FAIL %s\n%s" % (name[5:].replace("_", " "), traceback.format_exc()))
-        sys.stdout.flush()
-    print("%d passed, %d failed" % (passed, failed))
-    return 1 if failed else 0
+    return cases.run(globals(), args.names)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import random
 import socket
 import sys
 import time
-import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
+import cases  # noqa: E402
 import exposition  # noqa: E402
 import servers  # noqa: E402
 from group import Group  # noqa: E402
@@ -386,24 +386,5 @@ def case_who_is_far_behind_is_not_ready():
     group.close()
 
 
-def main():
-    names = sys.argv[1:]
-    passed = failed = 0
-    for name, case in list(globals().items()):
-        if not name.startswith("case_") or (names and not any(n in name for n in names)):
-            continue
-        began = time.monotonic()
-        try:
-            case()
-            passed += 1
-            print("ok   %s (%.1f s)" % (name[5:].replace("_", " "), time.monotonic() - began))
-        except Exception:  # noqa: BLE001 - whatever it was, it is this case's failure
-            failed += 1
-            print("FAIL %s\n%s" % (name[5:].replace("_", " "), traceback.format_exc()))
-        sys.stdout.flush()
-    print("%d passed, %d failed" % (passed, failed))
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cases.run(globals(), sys.argv[1:]))
